@@ -1,0 +1,83 @@
+"""Server-sent events on bytes: a splitter that gives the same events however the stream is cut, and a writer.
+
+Lines end in LF, CRLF or CR (also mixed, also cut between CR and LF); nothing else is a line end (TRAPS T76, T77).
+An event keeps the bytes it was read from, so that it can be passed on untouched; comments travel with the next event
+or as an event of their own without data.
+"""
+
+import re
+from dataclasses import dataclass
+
+from llm_interactive.errors import UpstreamError
+
+MAX_EVENT_BYTES = 64 * 1024 * 1024
+
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)|\r\n\r(?!\n)|\n\r\n|\r\n\n|\n\r(?!\n)|\r\r\n")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """`data` is None when the block had no data line (a comment, a ping); `raw` is the whole block with its end."""
+
+    raw: bytes
+    data: bytes | None
+    name: str | None = None
+
+
+class Splitter:
+    """`feed(data)` gives the events that are complete; `flush()` what stood at the end without an empty line."""
+
+    __slots__ = ("_buffer", "_scanned", "_started")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._scanned = 0
+        self._started = False
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        buffer = self._buffer + data if self._buffer else data
+        if not self._started and len(buffer) >= len(_BOM):
+            self._started = True
+            buffer = buffer.removeprefix(_BOM)
+        events = []
+        start, search = 0, self._scanned
+        while match := _EVENT_END.search(buffer, search):
+            end = match.end()
+            if end == len(buffer) and buffer[end - 1] == 0x0D:
+                break  # a CR at the very end: its LF may still come
+            events.append(parse(buffer[start:end]))
+            start = search = end
+        self._buffer = buffer[start:]
+        self._scanned = max(0, len(self._buffer) - 3)
+        if len(self._buffer) > MAX_EVENT_BYTES:
+            raise UpstreamError("the provider sent an event that never ends")
+        return events
+
+    def flush(self) -> list[ServerSentEvent]:
+        rest, self._buffer, self._scanned = self._buffer, b"", 0
+        return [parse(rest)] if rest.strip(b"\r\n") else []
+
+
+def parse(block: bytes) -> ServerSentEvent:
+    """One block of lines. The common shape, a single `data:` line, is read without splitting."""
+    body = block.rstrip(b"\r\n")
+    if body.startswith(b"data:") and b"\n" not in body and b"\r" not in body:
+        return ServerSentEvent(block, body[6:] if body[5:6] == b" " else body[5:])
+    name: str | None = None
+    data: list[bytes] = []
+    for line in _LINE_END.split(block):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value.decode("utf-8", "replace")
+    return ServerSentEvent(block, b"\n".join(data) if data else None, name)
+
+
+def write(data: bytes, name: str | None = None) -> bytes:
+    if name is None:
+        return b"data: " + data + b"\n\n"
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
