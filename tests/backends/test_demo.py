@@ -71,6 +71,12 @@ def user(text: str) -> list:
     return [{"role": "user", "content": text}]
 
 
+async def all_closed(server: DemoServer) -> None:
+    async with asyncio.timeout(5):
+        while server.connections:
+            await asyncio.sleep(0.005)
+
+
 async def text_of(client: openai.AsyncOpenAI, model: str, prompt: str, **more: object) -> str:
     reply = await client.chat.completions.create(model=model, messages=user(prompt), **more)
     return reply.choices[0].message.content
@@ -156,8 +162,7 @@ async def test_loop_goes_on_until_the_client_closes(server: DemoServer, naps: Na
                 break
         assert text.count("I have said this before") > 300
         await stream.close()
-    while server.connections:
-        await asyncio.sleep(0.005)
+    await all_closed(server)
     said = len(naps.seconds)
     await asyncio.sleep(0.02)
     assert len(naps.seconds) == said
@@ -228,8 +233,7 @@ async def test_a_client_that_leaves_before_the_first_word_is_not_waited_for() ->
         asking = asyncio.create_task(text_of(client, "slow", "hello"))
         await started.wait()
         asking.cancel()
-    while server.connections:
-        await asyncio.sleep(0.005)
+    await all_closed(server)
     await server.stop()
 
 
