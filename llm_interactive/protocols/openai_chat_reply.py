@@ -1,0 +1,556 @@
+"""Chat Completions replies, both directions: chunks or a whole completion <-> canonical events."""
+
+from typing import Any
+
+from llm_interactive import sse, wire_json
+from llm_interactive.conversation import Source, Thinking
+from llm_interactive.errors import UpstreamError
+from llm_interactive.events import (
+    Cited,
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    Foreign,
+    Frame,
+    LogProbs,
+    Reason,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ThinkingEnded,
+    ToolCallDelta,
+    ToolCallEnded,
+    ToolCallStarted,
+    UnifiedReason,
+    Usage,
+    Used,
+)
+from llm_interactive.protocols import openai_errors
+from llm_interactive.protocols.base import Json, ReplyContext, ReplyReader, ReplyWriter
+
+NAME = "openai_chat"
+
+REASONS: dict[str, UnifiedReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "error": "error",
+    "eos": "stop",
+    "end_turn": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+    "sensitive": "content_filter",
+}
+WORDS: dict[UnifiedReason, str] = {"error": "stop", "other": "stop"}
+"""Unified reasons that are no word of this protocol (TRAPS T101); the others are."""
+
+ORIGIN_OF_FORMAT = {
+    "anthropic-claude-v1": "anthropic_messages",
+    "google-gemini-v1": "gemini",
+    "openai-responses-v1": "openai_responses",
+}
+"""OpenRouter says in `reasoning_details[].format` whose signature it is."""
+
+
+def thinking_text(value: Json) -> str:
+    """Mistral's thinking parts hold a string or a list of text parts."""
+    if isinstance(value, str):
+        return value
+    return "".join(part.get("text") or "" for part in value or () if isinstance(part, dict))
+
+
+def read_signature(call: dict[str, Json]) -> str | None:
+    match call:
+        case {"extra_content": {"google": {"thought_signature": str(signature)}}}:
+            return signature
+    return None
+
+
+def read_reasoning_detail(detail: Json) -> Thinking | None:
+    if not isinstance(detail, dict):
+        return None
+    origin = ORIGIN_OF_FORMAT.get(str(detail.get("format")), NAME)
+    text = detail.get("text") or detail.get("summary") or ""
+    signature, data = detail.get("signature"), detail.get("data")
+    if origin == "openai_responses":
+        signature, data = data, None
+    item_id, source = detail.get("id"), Source(NAME, detail)
+    return Thinking(text=text, signature=signature, redacted=data, origin=origin, item_id=item_id, source=source)
+
+
+def read_usage(usage: dict[str, Json]) -> Usage:
+    details = usage.get("prompt_tokens_details") or {}
+    cached = details.get("cached_tokens")
+    if cached is None:
+        cached = usage.get("prompt_cache_hit_tokens")  # DeepSeek
+    if cached is None:
+        cached = usage.get("cached_tokens")  # Moonshot
+    read, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
+    if reasoning and read is not None and output is not None and usage.get("total_tokens") == read + output + reasoning:
+        output += reasoning  # xAI counts reasoning beside the completion
+    if cached and read is not None and cached > read:
+        cached = None  # impossible numbers, seen from Azure
+    return Usage(read, output, cached, details.get("cache_write_tokens"), reasoning, raw=usage, origin=NAME)
+
+
+def write_usage(usage: Usage) -> dict[str, Json]:
+    if usage.origin == NAME and usage.raw is not None:
+        return dict(usage.raw)
+    read, output = usage.input or 0, usage.output or 0
+    prompt_details: dict[str, Json] = {"cached_tokens": usage.cached or 0}
+    if usage.cache_write:
+        prompt_details["cache_write_tokens"] = usage.cache_write
+    return {
+        "prompt_tokens": read,
+        "completion_tokens": output,
+        "total_tokens": read + output,
+        "prompt_tokens_details": prompt_details,
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning or 0},
+    }
+
+
+class _Choice:
+    """What has been read of one choice: its open tool calls and how it ended."""
+
+    __slots__ = ("by_index", "ended", "last_slot", "open", "slots")
+
+    def __init__(self) -> None:
+        self.slots: list[str] = []  # call ids by slot
+        self.by_index: dict[int, int] = {}
+        self.open: dict[int, None] = {}
+        self.last_slot = -1
+        self.ended = False
+
+
+class _Decoder:
+    """Deltas (or whole messages: a delta that says everything) -> events."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.choices: dict[int, _Choice] = {}
+
+    def started_by(self, chunk: dict[str, Json]) -> list[Event]:
+        self.started = True
+        created = chunk.get("created")
+        created = created if isinstance(created, int) else None
+        return [Started(str(chunk.get("id") or ""), str(chunk.get("model") or ""), created)]
+
+    def chunk(self, chunk: dict[str, Json], place: str) -> list[Event]:
+        if chunk.get("error"):
+            return [Failed(_stream_error(chunk))]
+        events: list[Event] = [] if self.started else self.started_by(chunk)
+        choices = chunk.get("choices")
+        for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if isinstance(choice, dict):
+                events += self.choice(choice, choice.get("index") or 0 if place == "delta" else position, place)
+                if choice.get("error"):
+                    events.append(Failed(_stream_error(choice)))
+        usage = chunk.get("usage")
+        if isinstance(usage, dict):
+            events.append(Used(read_usage(usage)))
+        elif isinstance(x_groq := chunk.get("x_groq"), dict) and isinstance(x_groq.get("usage"), dict):
+            events.append(Used(read_usage(x_groq["usage"])))
+        return events
+
+    def choice(self, choice: dict[str, Json], number: int, place: str) -> list[Event]:
+        state = self.choices.setdefault(number, _Choice())
+        events: list[Event] = []
+        delta = choice.get(place)
+        if isinstance(delta, dict):
+            self.delta(delta, number, state, events)
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list) and logprobs["content"]:
+            events.append(LogProbs(tuple(logprobs["content"]), number))
+        reason = choice.get("finish_reason")
+        if reason and not state.ended:
+            state.ended = True
+            events += [ToolCallEnded(slot, number) for slot in state.open]
+            unified = REASONS.get(reason, "other")
+            if unified == "stop" and state.slots:
+                unified = "tool_calls"  # T18
+            events.append(Ended(Reason(unified, str(reason), NAME), number))
+        return events
+
+    def delta(self, delta: dict[str, Json], number: int, state: _Choice, events: list[Event]) -> None:
+        thinking = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(thinking, str) and thinking:
+            events.append(ThinkingDelta(thinking, number))
+        if details := delta.get("reasoning_details"):
+            _read_details(details, bool(thinking), number, events)
+        content = delta.get("content")
+        if isinstance(content, str):
+            if content:
+                events.append(TextDelta(content, number))
+        elif isinstance(content, list):
+            _read_parts(content, number, events)
+        if calls := delta.get("tool_calls"):
+            for position, call in enumerate(calls if isinstance(calls, list) else ()):
+                if isinstance(call, dict):
+                    self.call(call, position, number, state, events)
+        if isinstance(refusal := delta.get("refusal"), str) and refusal:
+            events.append(RefusalDelta(refusal, number))
+        if isinstance(legacy := delta.get("function_call"), dict):
+            self.call({"index": 0, "function": legacy}, 0, number, state, events)
+        for annotation in delta.get("annotations") or ():
+            events.append(_read_annotation(annotation, number))
+        for key in ("audio", "images"):
+            if delta.get(key):
+                events.append(Foreign(NAME, key, delta[key], number))
+
+    def call(self, call: dict[str, Json], position: int, number: int, state: _Choice, events: list[Event]) -> None:
+        custom = isinstance(call.get("custom"), dict)
+        body = call["custom"] if custom else call.get("function")
+        body = body if isinstance(body, dict) else {}
+        id_, name = call.get("id"), body.get("name")
+        index = call.get("index")
+        index = index if isinstance(index, int) else position if id_ or state.last_slot < 0 else -1
+        slot = state.by_index.get(index, state.last_slot if index == -1 else None)
+        if slot is None or (id_ and state.slots[slot] not in ("", id_)):  # T12: another id is another call
+            slot = len(state.slots)
+            state.slots.append(str(id_ or ""))
+            state.open[slot] = None
+            fresh = str(id_ or f"call_{number}_{slot}")
+            events.append(ToolCallStarted(slot, fresh, str(name or ""), read_signature(call), custom, number))
+        state.by_index[index] = state.last_slot = slot
+        arguments = body.get("input") if custom else body.get("arguments")
+        if arguments is not None and not isinstance(arguments, str):
+            arguments = wire_json.text(arguments)
+        if arguments:
+            events.append(ToolCallDelta(slot, arguments, number))
+
+
+def _read_details(details: Json, has_text: bool, number: int, events: list[Event]) -> None:
+    for detail in details if isinstance(details, list) else ():
+        thinking = read_reasoning_detail(detail)
+        if thinking is None:
+            continue
+        if thinking.text and not has_text:
+            events.append(ThinkingDelta(thinking.text, number))
+        if thinking.signature or thinking.redacted:
+            origin = thinking.origin or NAME
+            events.append(ThinkingEnded(origin, thinking.signature, thinking.redacted, thinking.item_id, number))
+
+
+def _read_parts(content: list[Json], number: int, events: list[Event]) -> None:
+    for part in content:
+        match part:
+            case {"type": "thinking", "thinking": thinking}:
+                if text := thinking_text(thinking):
+                    events.append(ThinkingDelta(text, number))
+            case {"text": str(text)} if text:
+                events.append(TextDelta(text, number))
+            case {"type": "reference"} | {"type": "image_url"}:
+                events.append(Foreign(NAME, part["type"], part, number))
+
+
+def _read_annotation(annotation: Json, number: int) -> Cited:
+    match annotation:
+        case {"url_citation": {**cite}}:
+            return Cited(
+                url=cite.get("url"),
+                title=cite.get("title"),
+                cited_text=cite.get("content"),
+                start=cite.get("start_index"),
+                end=cite.get("end_index"),
+                origin=NAME,
+                json=annotation,
+                choice=number,
+            )
+    return Cited(origin=NAME, json=annotation, choice=number)
+
+
+def _stream_error(holder: dict[str, Json]) -> UpstreamError:
+    error = holder["error"]
+    code = error.get("code") if isinstance(error, dict) else None
+    status = code if isinstance(code, int) and 400 <= code <= 599 else 502
+    return openai_errors.read_error(NAME, status, {}, wire_json.dumps({"error": error}))
+
+
+class StreamReader(ReplyReader):
+    def __init__(self) -> None:
+        self._splitter = sse.Splitter()
+        self._decoder = _Decoder()
+        self._done = False
+        self._garbage = b""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        try:
+            return [self._frame(event) for event in self._splitter.feed(data)]
+        except UpstreamError as error:
+            self._done = True
+            return [Frame(b"", (Failed(error),))]
+
+    def _frame(self, event: sse.ServerSentEvent) -> Frame:
+        data = event.data
+        if data is None or not data:
+            if event.data is None and not event.raw.lstrip(b"\r\n").startswith(b":"):
+                self._garbage = (self._garbage + event.raw)[:2000]
+            return Frame(event.raw)
+        if data.startswith(b"[DONE]"):
+            return Frame(event.raw, self._finished())
+        try:
+            chunk = wire_json.loads(data)
+        except ValueError:
+            self._garbage = (self._garbage + data)[:2000]
+            return Frame(event.raw)
+        if not isinstance(chunk, dict):
+            return Frame(event.raw)
+        if event.name == "error" and "error" not in chunk:
+            chunk = {"error": chunk}
+        events = self._decoder.chunk(chunk, "delta")
+        self._done = self._done or any(isinstance(e, Failed) for e in events)
+        return Frame(event.raw, tuple(events))
+
+    def _finished(self) -> tuple[Event, ...]:
+        if self._done:
+            return ()
+        self._done = True
+        return (Finished(),)
+
+    def finish(self) -> list[Frame]:
+        frames = [self._frame(event) for event in self._splitter.flush()]
+        if not self._done:
+            choices = self._decoder.choices.values()
+            if choices and all(choice.ended for choice in choices):
+                frames.append(Frame(b"", self._finished()))  # many services leave [DONE] out
+            else:
+                frames.append(Frame(b"", (Failed(self._cut()),)))
+            self._done = True
+        return frames
+
+    def _cut(self) -> UpstreamError:
+        if self._garbage and not self._decoder.started:
+            return openai_errors.read_error(NAME, 502, {}, self._garbage)
+        return UpstreamError("the provider's stream ended before the answer was complete")
+
+
+class WholeReader(ReplyReader):
+    def __init__(self) -> None:
+        self._body = bytearray()
+
+    def feed(self, data: bytes) -> list[Frame]:
+        self._body += data
+        return []
+
+    def finish(self) -> list[Frame]:
+        body = bytes(self._body)
+        try:
+            completion = wire_json.loads(body)
+        except ValueError:
+            completion = None
+        if not isinstance(completion, dict) or "choices" not in completion:
+            error = openai_errors.read_error(NAME, 502, {}, body)
+            return [Frame(body, (Failed(error),))]
+        decoder = _Decoder()
+        events = decoder.chunk(completion, "message")
+        return [Frame(body, (*events, Finished()))]
+
+
+class StreamWriter(ReplyWriter):
+    """Source chunks go on as they came; the usage that only the proxy asked for is hidden (TRAPS T87)."""
+
+    content_type = "text/event-stream"
+
+    def __init__(self, context: ReplyContext) -> None:
+        self._same = context.backend_protocol == NAME and not context.rename
+        self._context = context
+        self._ask = context.conversation.include_usage
+        self._id, self._created = "", context.now
+        self._usage: Usage | None = None
+        self._begun: set[int] = set()
+        self._calls: dict[int, bool] = {}
+        self._over = False
+        self._set_id("")
+
+    def _set_id(self, id_: str) -> None:
+        self._id = id_ or self._context.mint("chatcmpl-")
+        model = wire_json.dumps(self._context.model)
+        self._head = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":[{"index":' % (
+            wire_json.dumps(self._id),
+            self._created,
+            model,
+        )
+
+    def write(self, frame: Frame) -> bytes:
+        if self._over:
+            return b""
+        if self._same and frame.source and not frame.edited:
+            return self._pass(frame)
+        return b"".join([self._event(event) for event in frame.events])
+
+    def _pass(self, frame: Frame) -> bytes:
+        usage_only = False
+        for event in frame.events:
+            match event:
+                case Started(id=id_, created=created):
+                    self._created = created if created is not None else self._created
+                    self._set_id(id_)
+                case Used():
+                    usage_only = len(frame.events) == 1
+                case TextDelta() | ThinkingDelta():
+                    self._begun.add(event.choice)
+        if self._ask:
+            return frame.source
+        if usage_only and b'"choices":[]' in frame.source.replace(b" ", b""):
+            return b""
+        return frame.source.replace(b',"usage":null', b"")
+
+    def _delta(self, choice: int, delta: bytes, reason: bytes = b"null") -> bytes:
+        if choice not in self._begun:
+            self._begun.add(choice)
+            opening = self._head + b'%d,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n' % choice
+        else:
+            opening = b""
+        return opening + self._head + b'%d,"delta":{%b},"finish_reason":%b}]}\n\n' % (choice, delta, reason)
+
+    def _event(self, event: Event) -> bytes:
+        match event:
+            case TextDelta(text=text, choice=choice):
+                return self._delta(choice, b'"content":' + wire_json.dumps(text))
+            case ThinkingDelta(text=text, choice=choice):
+                return self._delta(choice, b'"reasoning_content":' + wire_json.dumps(text))
+            case ToolCallDelta(slot=slot, arguments=arguments, choice=choice):
+                return self._arguments(slot, arguments, choice)
+            case ToolCallStarted(choice=choice):
+                return self._delta(choice, b'"tool_calls":[' + wire_json.dumps(write_call(event)) + b"]")
+            case ToolCallEnded(slot=slot, choice=choice):
+                return b"" if self._calls.pop(slot, False) else self._arguments(slot, "{}", choice)  # T1
+            case RefusalDelta(text=text, choice=choice):
+                return self._delta(choice, b'"refusal":' + wire_json.dumps(text))
+            case Cited(choice=choice):
+                return self._delta(choice, b'"annotations":[' + wire_json.dumps(write_annotation(event)) + b"]")
+            case LogProbs(tokens=tokens, choice=choice):
+                logprobs = wire_json.dumps({"content": list(tokens), "refusal": None})
+                return self._head + b'%d,"delta":{},"logprobs":%b,"finish_reason":null}]}\n\n' % (choice, logprobs)
+            case Ended(reason=reason, choice=choice):
+                return self._delta(choice, b"", wire_json.dumps(WORDS.get(reason.unified, reason.unified)))
+            case Used(usage=usage):
+                self._usage = usage
+            case Finished():
+                self._over = True
+                return self._usage_chunk() + b"data: [DONE]\n\n"
+            case Failed(error=error):
+                self._over = True
+                return sse.write(wire_json.dumps(openai_errors.write_error(error)))  # and no [DONE]: T79
+        return b""
+
+    def _arguments(self, slot: int, arguments: str, choice: int) -> bytes:
+        self._calls[slot] = True
+        text = wire_json.dumps(arguments)
+        return self._delta(choice, b'"tool_calls":[{"index":%d,"function":{"arguments":%b}}]' % (slot, text))
+
+    def _usage_chunk(self) -> bytes:
+        if not self._ask or self._usage is None:
+            return b""
+        return self._head[: -len(b'{"index":')] + b'],"usage":' + wire_json.dumps(write_usage(self._usage)) + b"}\n\n"
+
+
+def write_call(event: ToolCallStarted) -> dict[str, Json]:
+    call: dict[str, Any] = {"index": event.slot, "id": event.id, "type": "function"}
+    call["function"] = {"name": event.name, "arguments": ""}
+    if event.signature is not None:
+        call["extra_content"] = {"google": {"thought_signature": event.signature}}
+    return call
+
+
+def write_annotation(cited: Cited) -> dict[str, Json]:
+    """Offsets that are not known are left out, not invented (TRAPS T82)."""
+    if cited.origin == NAME and cited.json is not None:
+        return dict(cited.json)
+    known = {"url": cited.url, "title": cited.title, "start_index": cited.start, "end_index": cited.end}
+    return {"type": "url_citation", "url_citation": {key: value for key, value in known.items() if value is not None}}
+
+
+class WholeWriter(ReplyWriter):
+    content_type = "application/json"
+
+    def __init__(self, context: ReplyContext) -> None:
+        self._same = context.backend_protocol == NAME and not context.rename
+        self._context = context
+        self._id = ""
+        self._created = context.now
+        self._usage: Usage | None = None
+        self._choices: dict[int, dict[str, Any]] = {}
+
+    def write(self, frame: Frame) -> bytes:
+        if self._same and frame.source and not frame.edited:
+            return frame.source
+        for event in frame.events:
+            if isinstance(event, Finished):
+                return wire_json.dumps(self._completion())
+            if isinstance(event, Failed):
+                return wire_json.dumps(openai_errors.write_error(event.error))
+            self._event(event)
+        return b""
+
+    def _event(self, event: Event) -> None:
+        match event:
+            case Started(id=id_, created=created):
+                self._created = created if created is not None else self._created
+                self._id = id_ if self._same else ""
+            case Used(usage=usage):
+                self._usage = usage
+            case Finished() | Failed():
+                pass
+            case _:
+                self._add(self._choice(event.choice), event)
+
+    def _choice(self, number: int) -> dict[str, Any]:
+        empty = {"text": [], "thinking": [], "refusal": [], "calls": {}, "cited": [], "logprobs": [], "reason": None}
+        return self._choices.setdefault(number, empty)
+
+    def _add(self, choice: dict[str, Any], event: Event) -> None:
+        match event:
+            case TextDelta(text=text):
+                choice["text"].append(text)
+            case ThinkingDelta(text=text):
+                choice["thinking"].append(text)
+            case RefusalDelta(text=text):
+                choice["refusal"].append(text)
+            case ToolCallStarted(slot=slot):
+                choice["calls"][slot] = (write_call(event), [])
+            case ToolCallDelta(slot=slot, arguments=arguments) if slot in choice["calls"]:
+                choice["calls"][slot][1].append(arguments)
+            case Cited():
+                choice["cited"].append(write_annotation(event))
+            case LogProbs(tokens=tokens):
+                choice["logprobs"] += tokens
+            case Ended(reason=reason):
+                choice["reason"] = WORDS.get(reason.unified, reason.unified)
+
+    def _completion(self) -> dict[str, Json]:
+        choices = self._choices or {0: self._choice(0)}
+        completion = {
+            "id": self._id or self._context.mint("chatcmpl-"),
+            "object": "chat.completion",
+            "created": self._created,
+            "model": self._context.model,
+            "choices": [_write_choice(number, choice) for number, choice in sorted(choices.items())],
+        }
+        if self._usage is not None:
+            completion["usage"] = write_usage(self._usage)
+        return completion
+
+
+def _write_choice(number: int, choice: dict[str, Any]) -> dict[str, Json]:
+    calls = []
+    for call, arguments in choice["calls"].values():
+        del call["index"]
+        call["function"]["arguments"] = "".join(arguments) or "{}"
+        calls.append(call)
+    text = "".join(choice["text"])
+    message: dict[str, Json] = {"role": "assistant", "content": text or (None if calls or choice["refusal"] else "")}
+    message["refusal"] = "".join(choice["refusal"]) or None
+    if choice["thinking"]:
+        message["reasoning_content"] = "".join(choice["thinking"])
+    if calls:
+        message["tool_calls"] = calls
+    if choice["cited"]:
+        message["annotations"] = choice["cited"]
+    logprobs = {"content": choice["logprobs"], "refusal": None} if choice["logprobs"] else None
+    return {"index": number, "message": message, "logprobs": logprobs, "finish_reason": choice["reason"] or "stop"}
