@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own: `Authority(folder)` writes `ca.pem` there and makes TLS contexts signed by it."""
+"""A certificate authority for tests: `Authority(folder)` writes `ca.pem` there and makes TLS contexts signed by it."""
 
 import datetime
 import ipaddress

@@ -6,7 +6,6 @@ import struct
 from collections.abc import Callable
 
 import h11
-
 from kit.exchange import End, Exchange, Request, play, until_client_leaves
 from kit.replies import Fault, Instead, Reply
 

@@ -9,7 +9,6 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
-
 from kit.exchange import End, Exchange, Request, play
 from kit.http1_upstream import READ_SIZE, reset
 from kit.replies import Fault, Instead, Reply
@@ -113,7 +112,9 @@ class Http2Channel:
     stream: int
 
     async def send_head(self, status: int, headers: list[tuple[str, str]]) -> None:
-        self.connection.http.send_headers(self.stream, [(":status", str(status)), *headers])
+        self.connection.http.send_headers(
+            self.stream, [(":status", str(status)), *((name.lower(), value) for name, value in headers)]
+        )
         await self.connection.flush()
 
     async def send_data(self, data: bytes) -> None:

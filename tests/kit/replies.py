@@ -1,7 +1,7 @@
 """What a test tells an `Upstream` to answer, and what it may do wrong.
 
-A reply is a status, headers and pieces of a body; a piece may also be a `Pause`, a wait for a `Gate`, or a `Fault`, which
-ends the reply there. Pieces may come from a generator that never ends.
+A reply is a status, headers and pieces of a body; a piece may also be a `Pause`, a wait for a `Gate`, or a `Fault`,
+which ends the reply there. Pieces may come from a generator that never ends.
 """
 
 import enum
@@ -66,7 +66,7 @@ def stream(*pieces: bytes | str | Pause | Gate | Fault, status: int = 200) -> Re
 
 
 def sse(*events: Any, done: bool = False) -> Reply:
-    """Server-sent events, one write each; what is no piece already becomes `data: <JSON>`. `done`: `[DONE]` at the end."""
+    """Server-sent events, one write each; what is no piece already becomes `data: <JSON>`. `done`: with `[DONE]`."""
     ready = (bytes, str, Pause, Gate, Fault)
     pieces = [each if isinstance(each, ready) else f"data: {json.dumps(each)}\n\n" for each in events]
     return stream(*pieces, *(["data: [DONE]\n\n"] if done else []))

@@ -106,7 +106,7 @@ class Upstream:
         self._changed()
         try:
             return exchange, self.script(request)
-        except Exception as error:  # noqa: BLE001 a test's own script: its failure is raised where the test can see it
+        except Exception as error:  # the test's own script: raised again where the test can see it
             self.errors.append(error)
             return exchange, openai_error(500, f"The script failed: {error!r}")
 
@@ -144,7 +144,8 @@ class Upstream:
         self._changed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.set_write_buffer_limits(0)  # so that what is counted as sent has left this process
+        # So that what is counted as sent has left this process (0 would stop TLS for ever).
+        writer.transport.set_write_buffer_limits(high=1, low=0)
         tls = writer.get_extra_info("ssl_object")
         kind = Http2Connection if tls and tls.selected_alpn_protocol() == "h2" else Http1Connection
         connection: ServedConnection = kind(next(self._numbers), self.opened, reader, writer)

@@ -1,0 +1,58 @@
+import os
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from kit.proxy import DidNotStart, RunningProxy, running_proxy
+
+ADDON = """
+import os
+from mitmproxy import http
+
+def request(flow):
+    flow.response = http.Response.make(200, repr(sorted(os.environ)) + os.getcwd())
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "addon.py"
+    path.write_text(ADDON)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["mitmdump", "mitmweb"])
+def test_it_serves_in_its_own_home(
+    start_proxy: Callable[..., RunningProxy], script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-user")
+    proxy = start_proxy({"COLOUR": "blue"}, mode, ["--set", "flow_detail=0"], script=script)
+    seen = httpx.get(proxy.url, trust_env=False).text
+    assert "COLOUR" in seen
+    assert "LLM_PROXY_HOME" in seen
+    assert "OPENAI_API_KEY" not in seen
+    assert seen.endswith(str(tmp_path))
+    assert ssl.create_default_context(cafile=str(proxy.ca_path)).get_ca_certs()
+    assert str(proxy.port) in proxy.log()
+    if mode == "mitmweb":
+        assert httpx.get(proxy.web_url, params={"token": "test"}, trust_env=False, follow_redirects=True).is_success
+    assert proxy.stop() == 0
+
+
+def test_it_is_gone_after_the_block_and_after_a_kill(script: Path) -> None:
+    with running_proxy(script=script) as proxy:
+        assert proxy.alive
+        proxy.kill()
+        assert proxy.process.returncode == -9
+    with running_proxy(script=script) as proxy:
+        pid, home = proxy.process.pid, proxy.home
+    with pytest.raises(ProcessLookupError):
+        os.killpg(pid, 0)
+    assert not home.exists()
+
+
+def test_a_failed_start_shows_the_output(script: Path) -> None:
+    with pytest.raises(DidNotStart, match="no_such_option"), running_proxy(args=["--no_such_option"], script=script):
+        pass
