@@ -1,0 +1,169 @@
+"""Prices against the price table itself, and the rules of counting that vendors differ in."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from genai_prices.data import providers
+from genai_prices.types import ModelPrice, TieredPrices
+
+from llm_interactive.events import Usage
+from llm_interactive.prices import price
+
+AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
+MILLION = Decimal(1_000_000)
+
+
+def table(vendor: str, model: str, at: datetime = AT) -> ModelPrice:
+    provider = next(provider for provider in providers if provider.id == vendor)
+    info = provider.find_model(model)
+    assert info is not None
+    return info.get_prices(at)
+
+
+def base(value: Decimal | TieredPrices | None) -> Decimal:
+    assert value is not None
+    return value.base if isinstance(value, TieredPrices) else value
+
+
+@pytest.mark.parametrize(
+    ("backend", "vendor", "model"),
+    [
+        ("openai", "openai", "gpt-4o"),
+        ("openai-responses", "openai", "gpt-5"),
+        ("anthropic", "anthropic", "claude-sonnet-4-5"),
+        ("gemini", "google", "gemini-2.5-pro"),
+        ("openrouter", "openrouter", "anthropic/claude-sonnet-4.5"),
+        ("zai", "zai", "glm-4.6"),
+        ("deepseek", "deepseek", "deepseek-chat"),
+        ("xai", "x-ai", "grok-4"),
+        ("moonshot", "moonshotai", "kimi-k2-0905-preview"),
+    ],
+)
+def test_cached_input_has_its_own_price_and_is_not_paid_twice(backend: str, vendor: str, model: str) -> None:
+    rates = table(vendor, model)
+    expected = (
+        base(rates.input_mtok) * 6000 + base(rates.cache_read_mtok) * 4000 + base(rates.output_mtok) * 500
+    ) / MILLION
+    usage = Usage(input=10_000, cached=4000, output=500, reasoning=300)
+    assert price(backend, model, usage, AT) == expected
+
+
+@pytest.mark.parametrize(
+    ("backend", "vendor", "model"),
+    [("mistral", "mistral", "mistral-large-latest"), ("groq", "groq", "llama-3.3-70b-versatile")],
+)
+def test_without_a_cache_price_cached_input_costs_the_same(backend: str, vendor: str, model: str) -> None:
+    rates = table(vendor, model)
+    assert rates.cache_read_mtok is None
+    expected = (base(rates.input_mtok) * 10_000 + base(rates.output_mtok) * 500) / MILLION
+    assert price(backend, model, Usage(input=10_000, cached=4000, output=500), AT) == expected
+
+
+def test_cache_writes_for_five_minutes_and_for_an_hour() -> None:
+    rates = table("anthropic", "claude-haiku-4-5")
+    raw = {"cache_creation": {"ephemeral_5m_input_tokens": 2000, "ephemeral_1h_input_tokens": 1000}}
+    expected = (
+        base(rates.input_mtok) * 7000 + base(rates.cache_write_mtok) * 2000 + base(rates.cache_write_1h_mtok) * 1000
+    ) / MILLION
+    assert price("anthropic", "claude-haiku-4-5", Usage(input=10_000, cache_write=3000, output=0, raw=raw)) == expected
+
+
+def test_a_long_prompt_costs_the_higher_tier() -> None:
+    rates = table("google", "gemini-2.5-pro")
+    assert isinstance(rates.input_mtok, TieredPrices)
+    tier = rates.input_mtok.tiers[0]
+    assert price("gemini", "gemini-2.5-pro", Usage(input=tier.start + 1, output=0)) == (
+        tier.price * (tier.start + 1) / MILLION
+    )
+
+
+def test_the_price_is_that_of_the_time_of_the_request() -> None:
+    usage = Usage(input=1_000_000, output=0)
+    assert price("openai", "o3", usage, datetime(2025, 6, 1, tzinfo=UTC)) == 10
+    assert price("openai", "o3", usage, datetime(2025, 7, 1, tzinfo=UTC)) == 2
+
+
+def test_a_service_tier_that_the_vendor_names_counts() -> None:
+    usual, priority = (
+        price("openai", "gpt-5", Usage(input=1000, output=10, raw={"service_tier": tier}))
+        for tier in ("default", "priority")
+    )
+    assert usual is not None
+    assert priority is not None
+    assert priority > usual
+
+
+@pytest.mark.parametrize(
+    ("backend", "model"),
+    [
+        ("openai", "no-such-model"),
+        ("openai", "ft:gpt-4o:org::id"),
+        ("no-such-backend", "gpt-4o"),
+        ("my-openai", "gpt-4o"),
+        ("demo", "echo"),
+        ("ollama", "llama3.3"),
+        ("qwen", "qwen3-coder-plus"),
+        ("gemini", "gemma-3"),
+        ("openai", "whisper-1"),
+        ("openai", ""),
+    ],
+)
+def test_what_is_not_known_has_no_price_rather_than_none_to_pay(backend: str, model: str) -> None:
+    assert price(backend, model, Usage(input=1000, output=10)) is None
+
+
+def test_output_without_an_output_price_is_unknown() -> None:
+    assert price("openai", "text-embedding-3-small", Usage(input=1_000_000, output=0)) == Decimal("0.02")
+    assert price("openai", "text-embedding-3-small", Usage(input=1_000_000, output=1)) is None
+
+
+def test_no_token_counts_no_price() -> None:
+    assert price("openai", "gpt-4o", Usage()) is None
+
+
+def test_free_models_cost_nothing() -> None:
+    free = price("openrouter", "meta-llama/llama-3.3-70b-instruct:free", Usage(input=1000, output=10))
+    assert free == 0
+    assert free is not None
+
+
+def test_gemini_names_models_with_their_collection() -> None:
+    usage = Usage(input=1000, output=10)
+    assert price("gemini", "models/gemini-2.5-flash", usage) == price("gemini", "gemini-2.5-flash", usage)
+    assert price("gemini", "gemini-2.5-flash", usage)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(input=10, cached=100, output=1),
+        Usage(input=10, cached=5, cache_write=100, output=1),
+        Usage(input=10, output=1, reasoning=100),
+        Usage(input=None, output=1),
+        Usage(input=10, output=1, cache_write=1, raw={"cache_creation": {"ephemeral_1h_input_tokens": 50}}),
+        Usage(input=10, output=1, raw={"cache_creation": None, "service_tier": None}),
+    ],
+)
+def test_figures_that_contradict_each_other_still_have_a_price(usage: Usage) -> None:
+    cost = price("anthropic", "claude-sonnet-4-5", usage)
+    assert cost is not None
+    assert cost > 0
+
+
+def test_a_price_needs_no_network() -> None:
+    script = """
+import socket, threading
+def refuse(*_): raise SystemExit("network")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+from llm_interactive import prices
+from llm_interactive.events import Usage
+prices.load()
+print(prices.price("openai", "gpt-4o", Usage(input=1000000, output=0)))
+print(threading.active_count())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2.50", "1"]
