@@ -45,7 +45,7 @@ class Exchange:
     request: Request
     changed: Callable[[], None] = field(repr=False)
     pieces_sent: int = 0
-    """Writes of the body that have left this process."""
+    """Writes of the body that have left this process; counted a moment after the client may have seen them."""
     bytes_sent: int = 0
     """Bytes of the body, without framing."""
     end: End | None = None

@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -13,6 +13,11 @@ import h2.errors
 import h2.events
 
 READ_SIZE = 65_536
+
+
+def decoded(headers: Iterable[tuple[str | bytes, str | bytes]]) -> tuple[tuple[str, str], ...]:
+    """As h2 gives them with `header_encoding`, where its types say either."""
+    return tuple((str(name), str(value)) for name, value in headers)
 
 
 @dataclass(slots=True)
@@ -52,7 +57,7 @@ class Http2Client:
             plain.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n".encode())
             answer = plain.recv(READ_SIZE)
             assert b" 200 " in answer, answer
-        self.authority = f"{host}:{port}"
+        self.authority = host if port == 443 else f"{host}:{port}"
         self.socket = tls.wrap_socket(plain, server_hostname=host)
         assert self.socket.selected_alpn_protocol() == "h2", "the server does not speak HTTP/2"
         self.streams: dict[int, Stream] = {}
@@ -107,7 +112,7 @@ class Http2Client:
     def _saw(self, event: h2.events.Event) -> None:
         match event:
             case h2.events.ResponseReceived():
-                self.streams[event.stream_id].headers = tuple(event.headers)
+                self.streams[event.stream_id].headers = decoded(event.headers)
             case h2.events.DataReceived():
                 self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 if event.data:

@@ -11,12 +11,13 @@ import h2.events
 import h2.exceptions
 from kit.exchange import End, Exchange, Request, play
 from kit.http1_upstream import READ_SIZE, reset
+from kit.http2_client import decoded
 from kit.replies import Fault, Instead, Reply
 
 
 @dataclass(slots=True)
 class Incoming:
-    headers: list[tuple[str, str]]
+    headers: tuple[tuple[str, str], ...]
     body: bytearray
 
 
@@ -63,7 +64,7 @@ class Http2Connection:
     def saw(self, event: h2.events.Event) -> None:
         match event:
             case h2.events.RequestReceived():
-                self.incoming[event.stream_id] = Incoming(event.headers, bytearray())
+                self.incoming[event.stream_id] = Incoming(decoded(event.headers), bytearray())
             case h2.events.DataReceived():
                 self.incoming[event.stream_id].body += event.data
                 self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

@@ -4,7 +4,8 @@
         httpx.get(f"{proxy.url}/health")
 
 Nothing of the caller's environment is inherited, and the working directory is the new home, so that no `.env` is found.
-Give `home` (and `port`) to start again where an earlier process left off.
+Give `home` (and `port`) to start again where an earlier process left off. `hosts` maps the names of real hosts to ports
+on loopback, where their connections then go; `authority` is what the proxy trusts upstream.
 """
 
 import os
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kit.certificates import Authority
+
 REPOSITORY = Path(__file__).parents[2]
 ADDONS = REPOSITORY / "addons" / "llm.py"
 PROGRAMS = Path(sys.executable).parent
@@ -29,6 +32,15 @@ STOP_SECONDS = 10
 POLL_SECONDS = 0.05
 PORTS = range(20_000, 32_000)
 """Below the ports that the kernel hands out by itself, so that no client's socket takes one in between."""
+
+REDIRECT = """
+HOSTS = {hosts!r}
+
+def server_connect(data):
+    host, _ = data.server.address
+    if host in HOSTS:
+        data.server.address = ("127.0.0.1", HOSTS[host])
+"""
 
 Mode = Literal["mitmdump", "mitmweb", "serve"]
 
@@ -95,12 +107,15 @@ def running_proxy(
     home: Path | None = None,
     port: int | None = None,
     script: Path = ADDONS,
+    hosts: Mapping[str, int] | None = None,
+    authority: Authority | None = None,
 ) -> Iterator[RunningProxy]:
     with ExitStack() as stack:
         folder = home or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="proxy-", ignore_cleanup_errors=True))
         )
-        proxy = _start(env or {}, mode, args, folder, port, script)
+        more = [*_trusting(authority), *_redirecting(hosts or {}, folder), *args]
+        proxy = _start(env or {}, mode, more, folder, port, script)
         stack.callback(proxy.stop)
         yield proxy
 
@@ -153,6 +168,18 @@ def _start(
         else:
             return proxy
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _trusting(authority: Authority | None) -> list[str]:
+    return ["--set", f"ssl_verify_upstream_trusted_ca={authority.path}"] if authority else []
+
+
+def _redirecting(hosts: Mapping[str, int], home: Path) -> list[str]:
+    if not hosts:
+        return []
+    script = home / "redirect.py"
+    script.write_text(REDIRECT.format(hosts=dict(hosts)))
+    return ["-s", str(script)]
 
 
 def _command(mode: Mode, port: int, web_port: int, script: Path) -> list[str]:

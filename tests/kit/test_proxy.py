@@ -5,7 +5,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from kit.certificates import Authority
+from kit.http2_client import Http2Client
 from kit.proxy import DidNotStart, RunningProxy, running_proxy
+from kit.replies import answer
+from kit.upstream import Upstream
 
 ADDON = """
 import os
@@ -39,6 +43,22 @@ def test_it_serves_in_its_own_home(
     if mode == "mitmweb":
         assert httpx.get(proxy.web_url, params={"token": "test"}, trust_env=False, follow_redirects=True).is_success
     assert proxy.stop() == 0
+
+
+def test_real_hosts_are_somewhere_else(authority: Authority, tmp_path: Path) -> None:
+    (idle := tmp_path / "idle.py").touch()
+    with (
+        Upstream(
+            answer({"n": 1}), answer({"n": 2}), authority=authority, http2=True, names=("api.openai.com",)
+        ) as there,
+        running_proxy(script=idle, hosts={"api.openai.com": there.port}, authority=authority) as proxy,
+    ):
+        trust = ssl.create_default_context(cafile=str(proxy.ca_path))
+        with httpx.Client(proxy=proxy.url, verify=trust, http2=True, trust_env=False) as http:
+            assert http.get("https://api.openai.com/v1/models").json() == {"n": 1}
+        with Http2Client(443, trust, host="api.openai.com", through=proxy.port) as http2:
+            assert http2.read(http2.ask("GET", "/v1/models")).body == b'{"n": 2}'
+        assert [(seen.host, seen.http_version) for seen in there.requests] == [("api.openai.com", "2")] * 2
 
 
 def test_it_is_gone_after_the_block_and_after_a_kill(script: Path) -> None:

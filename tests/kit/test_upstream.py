@@ -156,7 +156,8 @@ def test_a_gate_holds_the_reply(any_upstream: Upstream, http: httpx.Client) -> N
     with http.stream("GET", "/") as reply:
         pieces = reply.iter_bytes()
         assert next(pieces) == b"1"
-        assert any_upstream.exchanges[0].pieces_sent == 1
+        any_upstream.wait_until(lambda upstream: upstream.exchanges[0].pieces_sent == 1)
+        assert any_upstream.exchanges[0].end is None
         gate.set()
         assert list(pieces) == [b"2"]
 

@@ -121,8 +121,8 @@ class Upstream:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        options = {"ssl": self._tls, "ssl_shutdown_timeout": 1.0} if self._tls else {}
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, **options)
+        patience = 1.0 if self._tls else None
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls, ssl_shutdown_timeout=patience)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stopping.wait()
