@@ -7,6 +7,7 @@ import httpx
 import openai
 import pytest
 
+from llm_interactive.backends import demo
 from llm_interactive.backends.demo import MAX_PLAIN, MODELS, DemoServer
 
 TOKEN = "only-the-proxy-knows"
@@ -301,6 +302,21 @@ async def test_requests_sent_ahead_are_answered_in_turn(server: DemoServer) -> N
     answer = await reader.read()
     assert re.findall(rb'"id":"(\w+)"', answer) == [b"story", b"echo"]
     writer.close()
+
+
+async def test_strangers_are_refused_before_their_body_is_read(server: DemoServer) -> None:
+    host, port = server.url.removeprefix("http://").removesuffix("/v1").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+
+
+async def test_a_body_that_is_too_large_is_refused(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "MAX_BODY", 1_000)
+    assert (await http.post("/chat/completions", content=b"{" * 1_001)).status_code == 413
+    assert (await http.post("/chat/completions", content=b"{" * 1_000)).status_code == 400
 
 
 async def test_garbage_closes_the_connection(server: DemoServer) -> None:

@@ -128,6 +128,15 @@ def test_a_reply_can_break_off(any_upstream: Upstream, http: httpx.Client, fault
     assert http.get("/").json() == {"still": "here"}
 
 
+@pytest.mark.parametrize(("fault", "was_reset"), [(Fault.RESET, True), (Fault.CLOSE, False)])
+def test_a_reset_is_a_reset(upstream: Upstream, fault: Fault, was_reset: bool) -> None:
+    upstream.enqueue(stream("data: 1\n\n", Pause(0.05), fault))
+    with WireClient(upstream.port) as client:
+        client.send(ASK)
+        reply = client.read_answer()
+    assert (reply.body, reply.complete, client.was_reset) == (b"data: 1\n\n", False, was_reset)
+
+
 @pytest.mark.parametrize("reply", [CLOSED_AT_ONCE, RESET_AT_ONCE, GARBAGE])
 def test_there_may_be_no_reply_at_all(any_upstream: Upstream, http: httpx.Client, reply: Reply) -> None:
     any_upstream.enqueue(reply)

@@ -71,6 +71,8 @@ class WireClient:
         self.socket = tls.wrap_socket(plain, server_hostname=host) if tls else plain
         self.received = bytearray()
         """Everything that came, framing included."""
+        self.was_reset = False
+        """Whether the other side closed with TCP RST."""
         self._since = time.monotonic()
         self._http = h11.Connection(h11.CLIENT)
         self._asked = False
@@ -142,6 +144,7 @@ class WireClient:
         try:
             data = self.socket.recv(READ_SIZE)
         except ConnectionResetError:
+            self.was_reset = True
             return b""
         self.received += data
         return data
