@@ -1,0 +1,374 @@
+"""One request and its reply: the page that shows the whole walk.
+
+    read       body -> Conversation                       (the frontend's protocol)
+    plan       which backends, models and keys, in order   (routing)
+    encode     Conversation -> url, headers, body          (the attempt's protocol)
+    answered   status and headers of an attempt -> a reply pipeline, or the next attempt
+    feed/finish/broken   bytes of the reply -> steps       (reply.py)
+    refused    an attempt is over, nothing was seen by the client
+    local      what the proxy answers itself: errors, commands
+
+No I/O here: the mitm layer sends what `outgoing` says and tells the exchange what came back.
+"""
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from llm_interactive import wire_json
+from llm_interactive.backends import catalog
+from llm_interactive.backends.catalog import ConfiguredBackend
+from llm_interactive.conversation import Conversation
+from llm_interactive.errors import BadRequest, NotFound, ProxyError, TooLarge, UpstreamError
+from llm_interactive.events import Reason, Usage
+from llm_interactive.models import facts, vendor_of
+from llm_interactive.protocols import all_protocols
+from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
+from llm_interactive.reply import NOTHING, PassedReply, Reply, Step
+from llm_interactive.routing import plan
+from llm_interactive.routing.plan import Attempt
+
+HOP_BY_HOP = frozenset(
+    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade "
+    "content-length content-encoding accept-encoding host expect".split()
+)
+KEPT_REPLY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id")
+KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
+"""Headers of another vendor's reply that mean something to any client (TRAPS T91)."""
+
+REFUSAL_LIMIT = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One attempt as it goes on the wire. `headers` hold the credentials: never show or store them."""
+
+    scheme: str
+    host: str
+    port: int
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """An answer of the proxy's own."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Try:
+    """What became of an attempt; a usage row in the making. Times are the exchange's clock, in seconds."""
+
+    attempt: Attempt
+    begun: float
+    status: int | None = None
+    error: str | None = None
+    first: float | None = None
+    ended: float | None = None
+    usage: Usage | None = None
+    reason: Reason | None = None
+    said: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What exchanges need to know of the settings. `timeout`: seconds without a byte; `body_limit`: bytes."""
+
+    backends: Mapping[str, ConfiguredBackend]
+    default_backend: str | None = None
+    timeout: float = 300.0
+    body_limit: int = 64 * 1024 * 1024
+
+
+class Refusal:
+    """Collects the body of an error reply, which refuses the attempt when it is whole."""
+
+    def __init__(self, read: Callable[[bytes], UpstreamError]) -> None:
+        self._read = read
+        self._body = bytearray()
+
+    def feed(self, data: bytes) -> Step:
+        self._body += data
+        return self.finish() if len(self._body) > REFUSAL_LIMIT else NOTHING
+
+    def finish(self) -> Step:
+        return Step(refused=self._read(bytes(self._body[:REFUSAL_LIMIT])))
+
+    def broken(self, error: UpstreamError) -> Step:
+        return self.finish()
+
+
+class Exchange:
+    def __init__(
+        self, call: Call, configuration: Configuration, *, method: str = "POST", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.id = "req_" + secrets.token_hex(12)
+        self.call = call
+        self.method = method
+        self.configuration = configuration
+        self.frontend: Protocol = all_protocols()[call.protocol]
+        self.conversation: Conversation | None = None
+        self.body = b""
+        self.attempts: deque[Attempt] = deque()
+        self.outgoing: Outgoing | None = None
+        self.local: Local | None = None
+        self.tries: list[Try] = []
+        self.notes = Notes()
+        self.own_credentials: Mapping[str, str] | None = None
+        """An intercepted call's own, which go to its own provider again."""
+        self.asked_model: str | None = call.model
+        self.client_is_gone = False
+        self.recorded = 0
+        """How many of `tries` have their usage row."""
+        self._clock = clock
+        self._error: ProxyError | None = None
+        self._reply: Reply | PassedReply | Refusal | None = None
+        self._reply_headers: list[tuple[str, str]] = []
+        self._tool_names: Mapping[str, str] = {}
+        self._sent = False
+
+    @property
+    def timeout(self) -> float:
+        return self.configuration.timeout
+
+    @property
+    def body_limit(self) -> int:
+        return self.configuration.body_limit
+
+    @property
+    def stream(self) -> bool:
+        return self.conversation is not None and self.conversation.stream
+
+    @property
+    def reply_ended(self) -> bool:
+        return isinstance(self._reply, (Reply, PassedReply)) and self._reply.ended
+
+    def read(self, body: bytes) -> None:
+        """Raises `ProxyError` where the body is not what the protocol wants."""
+        self.body = body
+        if self.call.operation == "other":
+            return
+        try:
+            parsed = wire_json.loads(body)
+        except ValueError as error:
+            raise BadRequest(f"the body is no JSON: {error}") from None
+        if not isinstance(parsed, dict):
+            raise BadRequest(f"the body must be a JSON object, not {type(parsed).__name__}")
+        if wire_json.depth_exceeds(parsed):
+            raise BadRequest(f"the body is nested more than {wire_json.MAX_DEPTH} levels deep")
+        self.conversation = self.frontend.read_request(parsed, self.call)
+        self.asked_model = self.conversation.model
+
+    def plan(self) -> None:
+        """Decide on the attempts. Raises `ProxyError` where there is nothing to try."""
+        backends = self.configuration.backends
+        if self.conversation is None:
+            self.attempts.extend(self._plan_passed())
+            return
+        asked = self.conversation.model
+        name, model = plan.resolve(asked, backends, self.configuration.default_backend, vendor_of(asked))
+        self.attempts.extend(plan.plan(backends[name], model, self.call.protocol))
+
+    def _plan_passed(self) -> list[Attempt]:
+        """Another path of a vendor goes to a backend of that vendor (SPEC 1)."""
+        backends = self.configuration.backends
+        default = self.configuration.default_backend
+        serving = [b for b in backends.values() if self.call.protocol in b.protocols]
+        serving.sort(key=lambda backend: backend.name != default)
+        if not serving:
+            raise NotFound(f"no backend that serves {self.call.path} is configured")
+        return plan.plan(serving[0], self.asked_model or "", self.call.protocol)
+
+    def next_attempt(self) -> None:
+        """Set `outgoing` to the next attempt that can be encoded, or `local` to the final answer."""
+        while self.attempts and self.outgoing is None:
+            attempt = self.attempts.popleft()
+            self.tries.append(Try(attempt, self._clock()))
+            try:
+                self.outgoing = self._encode(attempt)
+            except ProxyError as error:
+                self._note_refusal(error)
+        if self.outgoing is None:
+            self.fail(self._error or UpstreamError("no backend could be tried"))
+
+    def _encode(self, attempt: Attempt) -> Outgoing:
+        protocol, backend = all_protocols()[attempt.protocol], attempt.backend
+        base_url = backend.protocols[attempt.protocol]
+        headers = dict(backend.headers)
+        if self.own_credentials is not None:
+            headers |= self.own_credentials
+        elif attempt.key_ordinal is not None:
+            headers |= protocol.credentials(backend.keys[attempt.key_ordinal - 1].get_secret_value())
+        if self.conversation is None:
+            return self._encode_passed(base_url, attempt.protocol, headers)
+        target = Target(backend.name, attempt.model, backend.name, facts(backend.name, attempt.model))
+        wire = protocol.write_request(self.conversation, target, self.notes)
+        self._tool_names = wire.tool_names
+        headers = {"content-type": "application/json", **wire.headers, **headers}
+        url = catalog.join(base_url, attempt.protocol, wire.path)
+        return _outgoing("POST", url, wire.query, headers, wire_json.dumps(wire.body))
+
+    def _encode_passed(self, base_url: str, protocol: str, credentials: Mapping[str, str]) -> Outgoing:
+        path = self.call.path.removeprefix("/anthropic")
+        while path.startswith(("/v1/", "/v1beta/", "/v1alpha/", "/v1beta1/")):
+            path = path[path.index("/", 1) :]
+        headers = {n: v for n, v in self.call.headers.items() if n not in HOP_BY_HOP and not n.startswith("sec-")}
+        url = catalog.join(base_url, protocol, path)
+        return _outgoing(self.method, url, self.call.query, headers | credentials, self.body)
+
+    def sent(self) -> None:
+        self._sent = True
+        self.tries[-1].begun = self._clock()
+
+    def answered(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        attempt = self.tries[-1].attempt
+        self.tries[-1].status = status
+        protocol = all_protocols()[attempt.protocol]
+        plain = dict(headers)
+        if self.conversation is None and (status < 400 or not plan.moves_on(status) or not self.attempts):
+            self._reply = PassedReply(self._clock)
+            self._reply_headers = [(n, v) for n, v in headers if n not in HOP_BY_HOP or n == "content-encoding"]
+        elif status >= 400 or self.conversation is None:
+            self._reply = Refusal(lambda body: protocol.read_error(status, plain, body))
+        else:
+            self._start_reply(attempt, protocol, headers)
+
+    def _start_reply(self, attempt: Attempt, protocol: Protocol, headers: Sequence[tuple[str, str]]) -> None:
+        conversation = self.conversation
+        assert conversation is not None
+        same = attempt.protocol == self.call.protocol
+        asked = conversation.model
+        context = ReplyContext(
+            conversation=conversation,
+            call=self.call,
+            backend_protocol=attempt.protocol,
+            model=asked,
+            mint=lambda prefix: prefix + secrets.token_hex(12),
+            now=int(time.time()),
+            rename=same and attempt.model not in (asked, asked.partition(":")[2]),
+        )
+        writer = self.frontend.reply_writer(context)
+        self._reply = Reply(
+            protocol.reply_reader(conversation.stream), writer, clock=self._clock, tool_names=self._tool_names
+        )
+        kept = [(n, v) for n, v in headers if n not in HOP_BY_HOP] if same else _portable(headers)
+        self._reply_headers = [(n, v) for n, v in kept if n != "content-type"]
+        content_type = dict(headers).get("content-type") if same else None
+        self._reply_headers.append(("content-type", content_type or writer.content_type))
+
+    def reply_headers(self) -> list[tuple[str, str]]:
+        """The client's reply headers; what the proxy adds starts with `x-llm-proxy-`."""
+        return [*self._reply_headers, *self._proxy_headers()]
+
+    def _proxy_headers(self) -> list[tuple[str, str]]:
+        added = [("x-llm-proxy-request-id", self.id)]
+        if self.tries:
+            last = self.tries[-1].attempt
+            added.append(("x-llm-proxy-backend", _header(f"{last.backend.name}:{last.model}")))
+        if notes := "; ".join(self.notes):
+            added.append(("x-llm-proxy-notes", _header(notes)))
+        if len(self.tries) > 1:
+            added.append(("x-llm-proxy-attempts", _header("; ".join(map(_line, self.tries)))))
+        return added
+
+    def feed(self, data: bytes) -> Step:
+        return self._noted(self._reply.feed(data)) if self._reply is not None else NOTHING
+
+    def finish(self) -> Step:
+        return self._noted(self._reply.finish()) if self._reply is not None else NOTHING
+
+    def broken(self, error: UpstreamError) -> Step:
+        """The attempt's connection failed or stalled."""
+        if self._reply is None:
+            return Step(refused=error)
+        return self._noted(self._reply.broken(error))
+
+    def _noted(self, step: Step) -> Step:
+        reply = self._reply
+        if step.ended and isinstance(reply, (Reply, PassedReply)):
+            self._note_end(reply, self.tries[-1])
+        return step
+
+    def _note_end(self, reply: Reply | PassedReply, last: Try) -> None:
+        last.first, last.ended = reply.first, self._clock()
+        last.usage, last.reason, last.said = reply.usage, reply.reason, reply.said
+        if reply.error is not None:
+            last.error = reply.error.message
+
+    def refused(self, error: UpstreamError) -> None:
+        """The attempt is over and the client saw nothing. What is no fault of the attempt's own ends the request."""
+        self.outgoing, self._reply = None, None
+        self._note_refusal(error)
+        if not plan.moves_on(error.status):
+            self.attempts.clear()
+
+    def _note_refusal(self, error: ProxyError) -> None:
+        self._error = error
+        last = self.tries[-1]
+        last.ended, last.error = self._clock(), error.message
+        last.status = last.status or error.status
+
+    def client_left(self) -> None:
+        """The client disconnected; what was used so far still counts."""
+        self.client_is_gone = True
+        if not self.tries or self.tries[-1].ended is not None:
+            return
+        if isinstance(self._reply, (Reply, PassedReply)):
+            self._note_end(self._reply, self.tries[-1])
+        else:
+            self.tries[-1].ended = self._clock()
+        self.tries[-1].error = self.tries[-1].error or "the client disconnected"
+
+    def fail(self, error: ProxyError) -> None:
+        """Answer with an error in the client's own shape."""
+        headers = [("content-type", "application/json"), *error.headers, *self._proxy_headers()]
+        self.local = Local(error.status, tuple(headers), wire_json.dumps(self.frontend.write_error(error)))
+
+    def summary(self) -> str:
+        """One line for the flow's comment: `frontend → backend/model · tokens in/out · ttft`."""
+        last = self.tries[-1]
+        said = [f"{self.call.protocol} → {last.attempt.backend.name}/{last.attempt.model}"]
+        if last.usage is not None and last.usage.output is not None:
+            said.append(f"{last.usage.input or 0} in / {last.usage.output} out")
+        if last.first is not None:
+            said.append(f"first token after {last.first - last.begun:.2f} s")
+        if last.error:
+            said.append(f"{last.status or ''} {last.error}".strip()[:200])
+        return " · ".join(said)
+
+    def too_large(self) -> None:
+        self.fail(TooLarge(f"the request is larger than {self.body_limit} bytes"))
+
+
+def _portable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(n, v) for n, v in headers if n in KEPT_REPLY_HEADERS or n.startswith(KEPT_PREFIXES)]
+
+
+def _line(try_: Try) -> str:
+    key = f" key {try_.attempt.key_ordinal}" if try_.attempt.key_ordinal else ""
+    outcome = f"{try_.status or 'no answer'}" + (f" {try_.error}" if try_.error else "")
+    return f"{try_.attempt.backend.name}:{try_.attempt.model}{key}: {outcome}"
+
+
+def _header(text: str) -> str:
+    """Header values are one line of ASCII (TRAPS T103)."""
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode()[:2000]
+
+
+def _outgoing(method: str, url: str, query: str, headers: Mapping[str, str], body: bytes) -> Outgoing:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    path = parts.path + (f"?{query}" if query else "")
+    # the reply is read here, so it must not come compressed (TRAPS T83)
+    sent = {**{name.lower(): value for name, value in headers.items()}, "accept-encoding": "identity"}
+    return Outgoing(parts.scheme, parts.hostname or "", port, method, path, tuple(sent.items()), body)

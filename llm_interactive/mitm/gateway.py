@@ -1,0 +1,232 @@
+"""The addon: takes LLM calls out of mitmproxy's traffic, walks each through its `Exchange`, and answers the rest.
+
+The one addon that owns LLM flows runs its steps in order and turns its own errors into an error reply: were they several
+addons, mitmproxy would log the exception of one and let the flow go on (fail closed).
+"""
+
+import ipaddress
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mitmproxy import ctx, exceptions, http
+from mitmproxy.addonmanager import Loader
+from mitmproxy.proxy.layer import Layer, NextLayer
+from mitmproxy.proxy.layers.http import HttpLayer
+from mitmproxy.proxy.mode_specs import ReverseMode
+
+from llm_interactive import access, entry
+from llm_interactive import settings as settings_module
+from llm_interactive.backends import catalog
+from llm_interactive.backends.demo import DemoServer
+from llm_interactive.errors import ProxyError
+from llm_interactive.exchange import Configuration, Exchange
+from llm_interactive.mitm import bodies, management, options
+from llm_interactive.mitm.models_list import ModelsList
+from llm_interactive.mitm.recorder import Recorder
+from llm_interactive.mitm.upstream import LlmHttpLayer
+from llm_interactive.protocols import all_protocols
+from llm_interactive.protocols.base import Call
+from llm_interactive.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class LayerSwap:
+    """Puts our layer where mitmproxy's `NextLayer` decided on HTTP; must stand after it in the chain of addons."""
+
+    def __init__(self, exchanges: Mapping[str, Exchange]) -> None:
+        self._exchanges = exchanges
+
+    def next_layer(self, next_layer: NextLayer) -> None:
+        layer: Layer | None = next_layer.layer
+        while layer is not None:
+            if type(layer) is HttpLayer:
+                LlmHttpLayer.take_over(layer, self._exchanges)
+                return
+            child = getattr(layer, "child_layer", None)  # layers have it or not; mitmproxy has no type for that
+            layer = child if isinstance(child, Layer) else None
+
+
+class Gateway:
+    def __init__(self) -> None:
+        self.settings: Settings | None = None
+        self._exchanges: dict[str, Exchange] = {}
+        self._swap = LayerSwap(self._exchanges)
+        self._demo: DemoServer | None = None
+        self._configuration = Configuration({})
+        self._models = ModelsList()
+        self._recorder: Recorder | None = None
+
+    # life
+
+    def load(self, loader: Loader) -> None:
+        options.register(loader)
+
+    def configure(self, updated: set[str]) -> None:
+        if self.settings is not None and not any(name.startswith("llm_") for name in updated):
+            return
+        try:
+            self.settings = settings_module.load(options.given(ctx.options), os.environ, Path.cwd())
+        except settings_module.SettingsError as error:
+            raise exceptions.OptionsError(str(error)) from None
+        self._apply()
+
+    async def running(self) -> None:
+        assert self.settings is not None
+        ctx.master.addons.add(self._swap)
+        self._demo = DemoServer()
+        await self._demo.start()
+        if not self.settings.disable_accounting:
+            self._recorder = Recorder(self.settings)
+        self._apply()
+
+    def _apply(self) -> None:
+        assert self.settings is not None
+        backends = dict(catalog.configured(self.settings))
+        if self._demo is not None:
+            backends["demo"] = catalog.demo(self._demo.url, self._demo.token)
+        self._configuration = Configuration(
+            backends=backends, default_backend=self.settings.backend, timeout=self.settings.proxy_timeout
+        )
+        self._models.forget()
+
+    async def done(self) -> None:
+        if self._swap in ctx.master.addons.chain:
+            ctx.master.addons.remove(self._swap)
+        if self._demo is not None:
+            await self._demo.stop()
+        if self._recorder is not None:
+            self._recorder.close()
+
+    # requests
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        headers = {name.lower(): value for name, value in flow.request.headers.items()}
+        intercepted = catalog.recognised_host(flow.request.pretty_host)
+        if not (intercepted or self._is_for_gateway(flow)) or "upgrade" in headers and intercepted:
+            return
+        call = entry.recognise(flow.request.method, flow.request.path, headers)
+        if intercepted:
+            if call is not None and call.operation in ("generate", "count_tokens"):
+                self._begin_intercepted(flow, call, headers, intercepted)
+            return
+        flow.request.stream = False
+        try:
+            access.check(self._visit(flow, headers), self._settings)
+        except ProxyError as error:
+            self._refuse(flow, headers, error)
+            return
+        self._hide_credentials(flow)
+        if call is not None and call.operation not in ("models", "model") and "upgrade" not in headers:
+            self._exchanges[flow.id] = Exchange(call, self._configuration, method=flow.request.method)
+
+    @property
+    def _settings(self) -> Settings:
+        assert self.settings is not None
+        return self.settings
+
+    def _is_for_gateway(self, flow: http.HTTPFlow) -> bool:
+        if flow.metadata.get("llm_gateway"):
+            return True
+        if isinstance(flow.client_conn.proxy_mode, ReverseMode):
+            return entry.recognise(flow.request.method, flow.request.path, {}) is not None
+        own = flow.client_conn.sockname
+        return bool(own) and flow.request.port == own[1] and _is_loopback(flow.request.host)
+
+    def _visit(self, flow: http.HTTPFlow, headers: Mapping[str, str]) -> access.Visit:
+        peer = flow.client_conn.peername
+        return access.Visit(peer[0] if peer else "", headers, flow.request.path.partition("?")[2])
+
+    def _hide_credentials(self, flow: http.HTTPFlow) -> None:
+        """No flow that mitmproxy shows or saves holds one (SPEC 9)."""
+        for name in entry.CREDENTIAL_HEADERS:
+            flow.request.headers.pop(name, None)
+        path, mark, query = flow.request.path.partition("?")
+        if "key=" in query:
+            query = entry.without_key(query)
+            flow.request.path = path + (mark + query if query else "")
+
+    def _begin_intercepted(
+        self, flow: http.HTTPFlow, call: Call, headers: Mapping[str, str], backend: catalog.Backend
+    ) -> None:
+        """A call caught on its provider's own host keeps its credential and goes where it went (SPEC 3)."""
+        flow.request.stream = False
+        credentials = {name: headers[name] for name in entry.CREDENTIAL_HEADERS if name in headers}
+        root = f"{flow.request.scheme}://{flow.request.pretty_host}:{flow.request.port}"
+        there = catalog.intercepted(backend, call.protocol, root + catalog.version_prefix(call.path))
+        configuration = Configuration({there.name: there}, there.name, self._configuration.timeout)
+        exchange = Exchange(call, configuration, method=flow.request.method)
+        exchange.own_credentials = credentials
+        self._hide_credentials(flow)
+        self._exchanges[flow.id] = exchange
+
+    def _refuse(self, flow: http.HTTPFlow, headers: Mapping[str, str], error: ProxyError) -> None:
+        self._hide_credentials(flow)
+        protocol = all_protocols()[entry.nearest_protocol(flow.request.path.partition("?")[0], headers)]
+        flow.response = management.error_response(protocol, error)
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        if flow.response is not None:
+            return
+        exchange = self._exchanges.get(flow.id)
+        if exchange is not None:
+            self._walk(exchange, flow)
+        elif flow.metadata.get("llm_gateway") or self._is_for_gateway(flow):
+            flow.response = await self._manage(flow)
+
+    def _walk(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        """Everything before the first byte upstream. Whatever goes wrong becomes an error reply (fail closed)."""
+        try:
+            exchange.read(bodies.decoded(flow.request, exchange.body_limit))
+            exchange.plan()
+            exchange.next_attempt()
+        except ProxyError as error:
+            exchange.fail(error)
+        except Exception:
+            logger.exception("The request could not be handled")
+            exchange.fail(ProxyError("the proxy could not handle the request; its log says why"))
+
+    async def _manage(self, flow: http.HTTPFlow) -> http.Response:
+        headers = {name.lower(): value for name, value in flow.request.headers.items()}
+        protocol = all_protocols()[entry.nearest_protocol(flow.request.path.partition("?")[0], headers)]
+        try:
+            call = entry.recognise(flow.request.method, flow.request.path, headers)
+            if call is not None and call.operation in ("models", "model"):
+                return await self._models.answer(call, self._configuration.backends)
+            return await management.answer(flow.request, protocol, self._settings, self._recorder)
+        except ProxyError as error:
+            return management.error_response(protocol, error)
+        except Exception:
+            logger.exception("The request could not be answered")
+            return management.error_response(protocol, ProxyError("the proxy failed; its log says why"))
+
+    # from the layer below the hooks
+
+    async def llm_next_attempt(self, exchange: Exchange) -> None:
+        exchange.next_attempt()
+
+    async def llm_reply_ended(self, exchange: Exchange) -> None:
+        if self._recorder is not None:
+            await self._recorder.record(exchange)
+
+    # ends
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        self._forget(flow)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        self._forget(flow)
+
+    def _forget(self, flow: http.HTTPFlow) -> None:
+        exchange = self._exchanges.pop(flow.id, None)
+        if exchange is not None and exchange.tries:
+            flow.comment = flow.comment or exchange.summary()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,100 @@
+"""Usage rows out of exchanges: one for each attempt, on disk before the client sees the end of its reply (SPEC 10)."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from llm_interactive import prices, tokens
+from llm_interactive.events import Usage
+from llm_interactive.exchange import Exchange, Try
+from llm_interactive.storage import usage_queries
+from llm_interactive.storage.ledger import Ledger, UsageRow
+
+DATABASE = "proxy.db"
+
+
+def price(row: UsageRow) -> Any:
+    return prices.price(row.backend, row.model, row.tokens)
+
+
+class Recorder:
+    def __init__(self, home: Path) -> None:
+        self._path = home / DATABASE
+        self._ledger = Ledger(self._path, price)
+
+    async def record(self, exchange: Exchange) -> None:
+        """Record the attempts that have ended and are not recorded yet."""
+        done = [try_ for try_ in exchange.tries[exchange.recorded :] if try_.ended is not None]
+        exchange.recorded += len(done)
+        rows = [await _row(exchange, try_) for try_ in done]
+        await asyncio.gather(*(self._ledger.record(row) for row in rows))
+
+    async def recent(self, limit: int, filters: Mapping[str, str]) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(
+            usage_queries.recent, self._path, limit, usage_queries.Filters(**filters)
+        )
+
+    async def stats(self, days: int, filters: Mapping[str, str]) -> dict[str, Any]:
+        return await asyncio.to_thread(
+            usage_queries.stats, self._path, days, usage_queries.Filters(**filters)
+        )
+
+    def close(self) -> None:
+        self._ledger.close()
+
+
+async def _row(exchange: Exchange, try_: Try) -> UsageRow:
+    headers = exchange.call.headers
+    duration = (try_.ended or try_.begun) - try_.begun
+    usage, estimated = await _usage(exchange, try_)
+    return UsageRow(
+        request_id=exchange.id,
+        timestamp=datetime.now(UTC) - timedelta(seconds=duration),
+        session=headers.get("x-session-id", "default"),
+        username=headers.get("x-user-id", "anonymous"),
+        project=headers.get("x-project"),
+        caller_name=headers.get("user-agent"),
+        frontend=exchange.call.protocol,
+        backend=try_.attempt.backend.name,
+        requested_model=exchange.asked_model or "",
+        model=try_.attempt.model,
+        key=try_.attempt.key_ordinal,
+        stream=exchange.stream,
+        status=try_.status,
+        error=try_.error,
+        prompt_tokens=usage.input or 0,
+        cached_tokens=usage.cached or 0,
+        cache_write_tokens=usage.cache_write or 0,
+        completion_tokens=usage.output or 0,
+        reasoning_tokens=usage.reasoning or 0,
+        estimated=estimated,
+        ttft=None if try_.first is None else try_.first - try_.begun,
+        execution_time=duration,
+        end_reason=_end_reason(exchange, try_),
+        notes="; ".join(exchange.notes) or None,
+        raw_usage=usage.raw,
+    )
+
+
+async def _usage(exchange: Exchange, try_: Try) -> tuple[Usage, bool]:
+    """The provider's figures, else a count of our own, off the event loop, where the model was reached at all."""
+    if try_.usage is not None and try_.usage.output is not None:
+        return try_.usage, False
+    conversation = exchange.conversation
+    if conversation is None or not try_.said:
+        return try_.usage or Usage(), False
+    known = try_.usage.input if try_.usage is not None else None
+    if known is None:
+        known = await asyncio.to_thread(tokens.count_conversation, conversation, try_.attempt.model)
+    written = await asyncio.to_thread(tokens.count_text, "".join(try_.said), try_.attempt.model)
+    return Usage(input=known, output=written), True
+
+
+def _end_reason(exchange: Exchange, try_: Try) -> str:
+    if exchange.client_is_gone and try_ is exchange.tries[-1] and try_.reason is None:
+        return "cancelled"
+    if try_.error is not None:
+        return "error"
+    return try_.reason.unified if try_.reason is not None else "stop"

@@ -1,0 +1,210 @@
+"""One attempt's reply on its way to the client: bytes in, `Step`s out.
+
+The pipeline is reader -> detectors -> writer. Nothing is given out before the client would see content, so that an
+attempt which fails first can be replaced (`Step.refused`). The bytes that end the reply come apart from the rest
+(`Step.last`), so that the usage row can be on disk before the client sees the end. No method raises.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from llm_interactive.errors import ProxyError, UpstreamError
+from llm_interactive.events import (
+    CONTENT,
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    Frame,
+    Reason,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallStarted,
+    Usage,
+    Used,
+)
+from llm_interactive.protocols.base import ReplyReader, ReplyWriter
+
+logger = logging.getLogger(__name__)
+
+SAID = (TextDelta, ThinkingDelta, RefusalDelta)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do next. `chunks`: bytes for the client now; `last`: those that end the reply, when `ended`.
+    `refused`: this attempt is over and the client saw nothing of it. `cancel`: the upstream need not go on."""
+
+    chunks: tuple[bytes, ...] = ()
+    last: tuple[bytes, ...] = ()
+    ended: bool = False
+    refused: UpstreamError | None = None
+    cancel: bool = False
+
+
+NOTHING = Step()
+
+type Watch = Callable[[Frame], Frame | None]
+"""A detector's view of a frame: None to let it pass, or the frame that ends the reply instead."""
+
+
+class Reply:
+    """`tool_names`: as sent -> as the client wrote them. `clock` gives seconds. After the end: what was `usage`, the
+    `reason`, the `error`, and `first`, the clock's time of the first content."""
+
+    def __init__(
+        self,
+        reader: ReplyReader,
+        writer: ReplyWriter,
+        *,
+        clock: Callable[[], float],
+        tool_names: Mapping[str, str] | None = None,
+        watches: tuple[Watch, ...] = (),
+    ) -> None:
+        self._reader, self._writer = reader, writer
+        self._clock = clock
+        self._tool_names = tool_names or {}
+        self._watches = watches
+        self._held: list[bytes] = []
+        self.begun = False
+        self.ended = False
+        self.first: float | None = None
+        self.started: Started | None = None
+        self.usage: Usage | None = None
+        self.reason: Reason | None = None
+        self.error: ProxyError | None = None
+        self.said: list[str] = []
+        """What the model wrote, for a count of tokens where the provider gives none."""
+        self.calls: list[ToolCallStarted] = []
+
+    def feed(self, data: bytes) -> Step:
+        if self.ended:
+            return NOTHING
+        try:
+            return self._step(self._reader.feed(data))
+        except Exception:
+            logger.exception("The reply could not be read")
+            return self.broken(UpstreamError("the proxy could not read the provider's reply"))
+
+    def finish(self) -> Step:
+        """The upstream's body has ended."""
+        if self.ended:
+            return NOTHING
+        try:
+            return self._step(self._reader.finish())
+        except Exception:
+            logger.exception("The reply could not be read")
+            return self.broken(UpstreamError("the proxy could not read the provider's reply"))
+
+    def broken(self, error: UpstreamError) -> Step:
+        """The upstream failed: refuse the attempt, or tell a client that has seen part of the answer."""
+        if self.ended:
+            return NOTHING
+        return replace(self._step([Frame(b"", (Failed(error),))]), cancel=True)
+
+    def _step(self, frames: list[Frame]) -> Step:
+        out: list[bytes] = []
+        last: list[bytes] = []
+        cancel = False
+        for frame in frames:
+            for watch in self._watches:
+                if (ending := watch(frame)) is not None:
+                    frame, cancel = ending, True
+                    break
+            if frame.events:
+                if self._tool_names:
+                    frame = self._renamed(frame)
+                refused = self._observe(frame)
+                if refused is not None:
+                    return Step(refused=refused, cancel=True)
+            elif frame.source.startswith(b":"):
+                self.begun = True  # a provider that says it is alive wants the client to know
+            written = self._writer.write(frame)
+            if written:
+                (last if self.ended else out).append(written)
+            if self.ended:
+                break
+        if not self.begun:
+            self._held += out
+            return NOTHING
+        if self._held:
+            out = self._held + out
+            self._held = []
+        return Step(tuple(out), tuple(last), self.ended, cancel=cancel)
+
+    def _observe(self, frame: Frame) -> UpstreamError | None:
+        """Take note of what a frame says. Returns the error that refuses the whole attempt."""
+        for event in frame.events:
+            if isinstance(event, CONTENT):
+                if self.first is None:
+                    self.first = self._clock()
+                    self.begun = True
+                self._note_content(event)
+            elif isinstance(event, Used):
+                self.usage = event.usage
+            elif isinstance(event, Started):
+                self.started = event
+            elif isinstance(event, Ended):
+                self.reason = self.reason or event.reason
+                self.begun = True
+            elif isinstance(event, Finished):
+                self.begun = self.ended = True
+            elif isinstance(event, Failed):
+                self.error = event.error
+                if not self.begun:
+                    return event.error
+                self.ended = True
+        return None
+
+    def _note_content(self, event: Event) -> None:
+        if isinstance(event, SAID):
+            self.said.append(event.text)
+        elif isinstance(event, ToolCallStarted):
+            self.calls.append(event)
+            self.said.append(event.name)
+        elif isinstance(event, ToolCallDelta):
+            self.said.append(event.arguments)
+
+    def _renamed(self, frame: Frame) -> Frame:
+        events = tuple(
+            replace(event, name=self._tool_names.get(event.name, event.name))
+            if isinstance(event, ToolCallStarted)
+            else event
+            for event in frame.events
+        )
+        return Frame(frame.source, events, edited=True) if events != frame.events else frame
+
+
+class PassedReply:
+    """The reply of a call whose body is not read: every byte goes on as it came."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.begun = self.ended = False
+        self.first: float | None = None
+        self.error: ProxyError | None = None
+        self.usage: Usage | None = None
+        self.reason: Reason | None = None
+        self.said: list[str] = []
+        self.calls: list[ToolCallStarted] = []
+
+    def feed(self, data: bytes) -> Step:
+        if self.first is None:
+            self.first = self._clock()
+        self.begun = True
+        return Step((data,))
+
+    def finish(self) -> Step:
+        self.begun = self.ended = True
+        return Step(ended=True)
+
+    def broken(self, error: UpstreamError) -> Step:
+        self.error = error
+        if not self.begun:
+            return Step(refused=error, cancel=True)
+        self.ended = True
+        return Step(ended=True, cancel=True)

@@ -1,0 +1,47 @@
+"""From the model a client asked for to the attempts that will be made, in order (SPEC 6)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llm_interactive.backends.catalog import ConfiguredBackend
+from llm_interactive.errors import BadRequest, NotFound
+
+MOVES_ON = frozenset({401, 402, 403, 404, 408, 409, 425, 429})
+
+
+def moves_on(status: int) -> bool:
+    """Whether another attempt may do better; other 4xx are the client's own fault (SPEC 6)."""
+    return status in MOVES_ON or status >= 500
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try: `key_ordinal` counts the backend's keys from 1, None where it needs none."""
+
+    backend: ConfiguredBackend
+    protocol: str
+    model: str
+    key_ordinal: int | None = None
+
+
+def resolve(model: str, backends: Mapping[str, ConfiguredBackend], default: str | None, vendor: str | None) -> tuple[str, str]:
+    """(backend name, model there). `backend:model` only where the head is a known backend, so that `ft:gpt-4o:org`
+    stays a model; a bare name goes to the default, else to its vendor if configured, else to the first backend."""
+    head, colon, rest = model.partition(":")
+    if colon and head in backends:
+        if not rest:
+            raise BadRequest(f"'{model}' names a backend but no model", param="model")
+        return head, rest
+    for candidate in (default, vendor):
+        if candidate and candidate in backends:
+            return candidate, model
+    if not backends:
+        raise NotFound("no backend is configured")
+    return next(iter(backends)), model
+
+
+def plan(backend: ConfiguredBackend, model: str, frontend: str) -> list[Attempt]:
+    """Each of the backend's keys in turn (policy k), in the client's own protocol where the backend serves it."""
+    protocol = frontend if frontend in backend.protocols else next(iter(backend.protocols))
+    ordinals: list[int | None] = [*range(1, len(backend.keys) + 1)] or [None]
+    return [Attempt(backend, protocol, model, ordinal) for ordinal in ordinals]
