@@ -16,13 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from kit.certificates import Authority
+from kit.wire import exchange, request
 
 REPOSITORY = Path(__file__).parents[2]
 ADDONS = REPOSITORY / "addons" / "llm.py"
@@ -41,6 +43,23 @@ def server_connect(data):
     if host in HOSTS:
         data.server.address = ("127.0.0.1", HOSTS[host])
 """
+
+READY = """
+import asyncio, logging, pathlib
+from mitmproxy import ctx
+
+tasks = []
+
+def running():
+    tasks.append(asyncio.create_task(say_so()))
+
+async def say_so():
+    check = ctx.master.addons.get("errorcheck")
+    while check and check.logger in logging.getLogger().handlers:
+        await asyncio.sleep(0.01)
+    pathlib.Path({sign!r}).touch()
+"""
+"""mitmproxy listens before it knows whether its start failed; this waits until it stops watching for errors."""
 
 Mode = Literal["mitmdump", "mitmweb", "serve"]
 
@@ -148,7 +167,15 @@ def _start(
 ) -> RunningProxy:
     for attempts_left in (2, 1, 0):
         chosen, web_port = port or free_port(), free_port()
-        command = [*_command(mode, chosen, web_port, script), "--set", f"confdir={home / 'mitmproxy'}", *args]
+        sign = home / "ready"
+        sign.unlink(missing_ok=True)
+        command = [
+            *_command(mode, chosen, web_port, script),
+            *_telling(mode, sign),
+            "--set",
+            f"confdir={home / 'mitmproxy'}",
+            *args,
+        ]
         with log_path(home).open("ab") as log:
             process = subprocess.Popen(
                 command,
@@ -161,13 +188,28 @@ def _start(
             )
         proxy = RunningProxy(process, chosen, home, web_port)
         try:
-            _wait_listening(proxy)
+            _wait(proxy, partial(_healthy, proxy) if mode == "serve" else sign.exists)
         except DidNotStart:
             if port or not attempts_left or "address already in use" not in proxy.log():
                 raise
         else:
             return proxy
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _telling(mode: Mode, sign: Path) -> list[str]:
+    """A script that says when the start has succeeded; `serve` is asked for its health instead."""
+    if mode == "serve":
+        return []
+    script = sign.with_name("tell_ready.py")
+    script.write_text(READY.format(sign=str(sign)))
+    return ["-s", str(script)]
+
+
+def _healthy(proxy: RunningProxy) -> bool:
+    with suppress(OSError, AssertionError):
+        return exchange(proxy.port, request("GET", "/health"), timeout=5).status == 200
+    return False
 
 
 def _trusting(authority: Authority | None) -> list[str]:
@@ -190,16 +232,16 @@ def _command(mode: Mode, port: int, web_port: int, script: Path) -> list[str]:
     return [*stock, *web, "--set", "web_password=test"] if mode == "mitmweb" else stock
 
 
-def _wait_listening(proxy: RunningProxy) -> None:
+def _wait(proxy: RunningProxy, ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
     try:
         while time.monotonic() < deadline:
             if not proxy.alive:
                 raise DidNotStart(f"exit code {proxy.process.returncode}: {proxy.log()[-4000:]}")
-            with suppress(OSError), socket.create_connection(("127.0.0.1", proxy.port), 1):
+            if ready():
                 return
             time.sleep(POLL_SECONDS)
-        raise DidNotStart(f"no listener after {START_SECONDS} s: {proxy.log()[-4000:]}")
+        raise DidNotStart(f"not ready after {START_SECONDS} s: {proxy.log()[-4000:]}")
     except BaseException:
         proxy.kill()
         raise

@@ -73,6 +73,12 @@ def test_it_is_gone_after_the_block_and_after_a_kill(script: Path) -> None:
     assert not home.exists()
 
 
+def test_an_error_after_the_port_is_open_is_a_failed_start(script: Path) -> None:
+    script.write_text("def running(): raise ValueError('too late')")
+    with pytest.raises(DidNotStart, match="too late"), running_proxy(script=script):
+        pass
+
+
 def test_a_failed_start_shows_the_output(script: Path) -> None:
     with pytest.raises(DidNotStart, match="no_such_option"), running_proxy(args=["--no_such_option"], script=script):
         pass
