@@ -32,9 +32,8 @@ log = logging.getLogger(__name__)
 LONGEST_TEXT = 4000
 """Characters kept of a text; a provider's error page may be any size."""
 BATCH = 1000
-RETRY_AFTER = 1.0
 SYNC_WHEN_IDLE = 1.0
-"""Seconds. A power cut loses no more than the rows since the last quiet second."""
+"""Seconds of quiet. A power cut loses no more than the rows since the last one."""
 
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 ADVICE = {
@@ -117,12 +116,22 @@ def no_price(row: UsageRow) -> Decimal | None:
 class Ledger:
     """Starts its thread at once; the thread opens the file, and calls `price`. Several event loops may use it.
 
-    `capacity`: rows kept in memory while the database cannot be written; more are lost, which is logged."""
+    `capacity`: rows kept in memory while the database cannot be written; more are lost, which is logged. `patience`:
+    seconds that a lock or a slow disk is waited for; `retry_after`: seconds between attempts while there is trouble."""
 
-    def __init__(self, path: Path, price: Price = no_price, *, patience: float = 2.0, capacity: int = 20_000) -> None:
+    def __init__(
+        self,
+        path: Path,
+        price: Price = no_price,
+        *,
+        patience: float = 2.0,
+        retry_after: float = 1.0,
+        capacity: int = 20_000,
+    ) -> None:
         self._file = _LedgerFile(path, patience)
         self._price = price
         self._patience = patience
+        self._retry_after = retry_after
         self._capacity = capacity
         self._queue: SimpleQueue[tuple[UsageRow, asyncio.Future[None] | None] | None] = SimpleQueue()
         self._backlog: deque[tuple[Cell, ...]] = deque()
@@ -218,7 +227,7 @@ class Ledger:
                 for _ in rows:
                     self._backlog.popleft()
         except (OSError, sqlite3.Error) as error:
-            self._retry_at = time.monotonic() + RETRY_AFTER
+            self._retry_at = time.monotonic() + self._retry_after
             if not self._troubled:
                 self._troubled = True
                 log.error(

@@ -2,6 +2,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +101,8 @@ def test_steps_of_a_newer_version_are_left_alone(db: Database) -> None:
 def test_two_processes_may_start_at_once(path: Path) -> None:
     script = """
 import sys
+import threading
+import time
 from pathlib import Path
 from llm_interactive.storage.migrations import connect
 print("ready", flush=True)
@@ -122,6 +126,33 @@ connect(Path(sys.argv[1]), patience=30).execute("INSERT INTO usage (request_id) 
     assert connection.execute("SELECT count(*) FROM usage").fetchone() == (3,)
     assert connection.execute("SELECT count(*) FROM migrations").fetchone() == (len(MIGRATIONS),)
     connection.close()
+
+
+def test_who_comes_second_waits_and_finds_it_done(path: Path) -> None:
+    """Also where the table of names exists already, and a transaction could begin by reading."""
+    path.parent.mkdir()
+    first, second = (
+        Database(sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)) for _ in range(2)
+    )
+    first.enable_wal()
+    migrate(first)
+    second_began, ran = threading.Event(), []
+
+    def m099_slow(db: Database) -> None:
+        ran.append(db)
+        db.table("usage").add_column("slow", str)
+        if db is first:
+            thread.start()
+            assert second_began.wait(60)
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=migrate, args=(second, [*MIGRATIONS, m099_slow]))
+    second.conn.set_trace_callback(lambda sql: second_began.set() if sql.startswith("BEGIN") else None)
+    migrate(first, [*MIGRATIONS, m099_slow])
+    thread.join()
+    assert ran == [first]
+    first.close()
+    second.close()
 
 
 def test_each_filter_of_a_query_by_time_has_its_index(db: Database) -> None:
