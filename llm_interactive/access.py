@@ -43,7 +43,9 @@ def _refuse_pages(visit: Visit, has_keys: bool, settings: Settings) -> None:
     headers = visit.headers
     host = headers.get("host", "")
     if not has_keys and not (host == "" or is_loopback(_host_of(host))):
-        raise Forbidden(f"the host {host!r} is not this machine; set LLM_INTERACTIVE_PROXY_API_KEY to serve other names")
+        raise Forbidden(
+            f"the host {host!r} is not this machine; set LLM_INTERACTIVE_PROXY_API_KEY to serve other names"
+        )
     if headers.get("sec-fetch-site") == "cross-site":
         raise Forbidden("requests from web pages of other sites are refused")
     origin = headers.get("origin")

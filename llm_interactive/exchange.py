@@ -18,22 +18,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from llm_interactive import wire_json
+from llm_interactive import compression, wire_json
 from llm_interactive.backends import catalog
 from llm_interactive.backends.catalog import ConfiguredBackend
 from llm_interactive.conversation import Conversation
 from llm_interactive.errors import BadRequest, NotFound, ProxyError, TooLarge, UpstreamError
 from llm_interactive.events import Reason, Usage
 from llm_interactive.models import facts, vendor_of
-from llm_interactive.protocols import all_protocols
+from llm_interactive import protocols
 from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
 from llm_interactive.reply import NOTHING, PassedReply, Reply, Step
 from llm_interactive.routing import plan
 from llm_interactive.routing.plan import Attempt
 
 HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade "
-    "content-length content-encoding accept-encoding host expect".split()
+    ["connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "content-encoding", "accept-encoding", "host", "expect"]
 )
 KEPT_REPLY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id")
 KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
@@ -110,13 +109,18 @@ class Refusal:
 
 class Exchange:
     def __init__(
-        self, call: Call, configuration: Configuration, *, method: str = "POST", clock: Callable[[], float] = time.monotonic
+        self,
+        call: Call,
+        configuration: Configuration,
+        *,
+        method: str = "POST",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = "req_" + secrets.token_hex(12)
         self.call = call
         self.method = method
         self.configuration = configuration
-        self.frontend: Protocol = all_protocols()[call.protocol]
+        self.frontend: Protocol = protocols.named(call.protocol)
         self.conversation: Conversation | None = None
         self.body = b""
         self.attempts: deque[Attempt] = deque()
@@ -202,7 +206,7 @@ class Exchange:
             self.fail(self._error or UpstreamError("no backend could be tried"))
 
     def _encode(self, attempt: Attempt) -> Outgoing:
-        protocol, backend = all_protocols()[attempt.protocol], attempt.backend
+        protocol, backend = protocols.named(attempt.protocol), attempt.backend
         base_url = backend.protocols[attempt.protocol]
         headers = dict(backend.headers)
         if self.own_credentials is not None:
@@ -233,7 +237,7 @@ class Exchange:
     def answered(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         attempt = self.tries[-1].attempt
         self.tries[-1].status = status
-        protocol = all_protocols()[attempt.protocol]
+        protocol = protocols.named(attempt.protocol)
         plain = dict(headers)
         if self.conversation is None and (status < 400 or not plan.moves_on(status) or not self.attempts):
             self._reply = PassedReply(self._clock)
@@ -258,8 +262,13 @@ class Exchange:
             rename=same and attempt.model not in (asked, asked.partition(":")[2]),
         )
         writer = self.frontend.reply_writer(context)
+        encoding = dict(headers).get("content-encoding", "identity")
         self._reply = Reply(
-            protocol.reply_reader(conversation.stream), writer, clock=self._clock, tool_names=self._tool_names
+            protocol.reply_reader(conversation.stream),
+            writer,
+            clock=self._clock,
+            tool_names=self._tool_names,
+            decode=compression.decoder(encoding) if encoding != "identity" else None,
         )
         kept = [(n, v) for n, v in headers if n not in HOP_BY_HOP] if same else _portable(headers)
         self._reply_headers = [(n, v) for n, v in kept if n != "content-type"]

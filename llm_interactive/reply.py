@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from llm_interactive import compression
+from llm_interactive.compression import Decoder
 from llm_interactive.errors import ProxyError, UpstreamError
 from llm_interactive.events import (
     CONTENT,
@@ -53,7 +55,7 @@ type Watch = Callable[[Frame], Frame | None]
 
 
 class Reply:
-    """`tool_names`: as sent -> as the client wrote them. `clock` gives seconds. After the end: what was `usage`, the
+    """`decode`: for a body that came compressed though it was asked not to. `tool_names`: as sent -> as the client wrote them. `clock` gives seconds. After the end: what was `usage`, the
     `reason`, the `error`, and `first`, the clock's time of the first content."""
 
     def __init__(
@@ -64,8 +66,10 @@ class Reply:
         clock: Callable[[], float],
         tool_names: Mapping[str, str] | None = None,
         watches: tuple[Watch, ...] = (),
+        decode: Decoder | None = None,
     ) -> None:
         self._reader, self._writer = reader, writer
+        self._decode = decode
         self._clock = clock
         self._tool_names = tool_names or {}
         self._watches = watches
@@ -85,7 +89,9 @@ class Reply:
         if self.ended:
             return NOTHING
         try:
-            return self._step(self._reader.feed(data))
+            return self._step(self._reader.feed(self._decode(data) if self._decode is not None else data))
+        except compression.ERRORS as error:
+            return self.broken(UpstreamError(f"the provider's reply cannot be decompressed: {error}"))
         except Exception:
             logger.exception("The reply could not be read")
             return self.broken(UpstreamError("the proxy could not read the provider's reply"))

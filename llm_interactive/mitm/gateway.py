@@ -7,6 +7,7 @@ addons, mitmproxy would log the exception of one and let the flow go on (fail cl
 import ipaddress
 import logging
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,17 +17,17 @@ from mitmproxy.proxy.layer import Layer, NextLayer
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from llm_interactive import access, entry
+from llm_interactive import access, compression, entry
 from llm_interactive import settings as settings_module
 from llm_interactive.backends import catalog
 from llm_interactive.backends.demo import DemoServer
 from llm_interactive.errors import ProxyError
 from llm_interactive.exchange import Configuration, Exchange
-from llm_interactive.mitm import bodies, management, options
+from llm_interactive.mitm import management, options
 from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import Recorder
 from llm_interactive.mitm.upstream import LlmHttpLayer
-from llm_interactive.protocols import all_protocols
+from llm_interactive import protocols
 from llm_interactive.protocols.base import Call
 from llm_interactive.settings import Settings
 
@@ -55,6 +56,7 @@ class Gateway:
         self._exchanges: dict[str, Exchange] = {}
         self._swap = LayerSwap(self._exchanges)
         self._demo: DemoServer | None = None
+        self._demo_token = ""
         self._configuration = Configuration({})
         self._models = ModelsList()
         self._recorder: Recorder | None = None
@@ -76,17 +78,18 @@ class Gateway:
     async def running(self) -> None:
         assert self.settings is not None
         ctx.master.addons.add(self._swap)
-        self._demo = DemoServer()
+        self._demo_token = secrets.token_urlsafe(16)
+        self._demo = DemoServer(self._demo_token)
         await self._demo.start()
         if not self.settings.disable_accounting:
-            self._recorder = Recorder(self.settings)
+            self._recorder = Recorder(self.settings.home)
         self._apply()
 
     def _apply(self) -> None:
         assert self.settings is not None
         backends = dict(catalog.configured(self.settings))
         if self._demo is not None:
-            backends["demo"] = catalog.demo(self._demo.url, self._demo.token)
+            backends["demo"] = catalog.demo(self._demo.url, self._demo_token)
         self._configuration = Configuration(
             backends=backends, default_backend=self.settings.backend, timeout=self.settings.proxy_timeout
         )
@@ -105,7 +108,7 @@ class Gateway:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         headers = {name.lower(): value for name, value in flow.request.headers.items()}
         intercepted = catalog.recognised_host(flow.request.pretty_host)
-        if not (intercepted or self._is_for_gateway(flow)) or "upgrade" in headers and intercepted:
+        if not (intercepted or self._is_for_gateway(flow)) or ("upgrade" in headers and intercepted):
             return
         call = entry.recognise(flow.request.method, flow.request.path, headers)
         if intercepted:
@@ -114,7 +117,7 @@ class Gateway:
             return
         flow.request.stream = False
         try:
-            access.check(self._visit(flow, headers), self._settings)
+            access.check(self._visit(flow, headers), self._configured())
         except ProxyError as error:
             self._refuse(flow, headers, error)
             return
@@ -122,8 +125,7 @@ class Gateway:
         if call is not None and call.operation not in ("models", "model") and "upgrade" not in headers:
             self._exchanges[flow.id] = Exchange(call, self._configuration, method=flow.request.method)
 
-    @property
-    def _settings(self) -> Settings:
+    def _configured(self) -> Settings:
         assert self.settings is not None
         return self.settings
 
@@ -164,7 +166,7 @@ class Gateway:
 
     def _refuse(self, flow: http.HTTPFlow, headers: Mapping[str, str], error: ProxyError) -> None:
         self._hide_credentials(flow)
-        protocol = all_protocols()[entry.nearest_protocol(flow.request.path.partition("?")[0], headers)]
+        protocol = protocols.named(entry.nearest_protocol(flow.request.path.partition("?")[0], headers))
         flow.response = management.error_response(protocol, error)
 
     async def request(self, flow: http.HTTPFlow) -> None:
@@ -179,7 +181,8 @@ class Gateway:
     def _walk(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
         """Everything before the first byte upstream. Whatever goes wrong becomes an error reply (fail closed)."""
         try:
-            exchange.read(bodies.decoded(flow.request, exchange.body_limit))
+            encoding = flow.request.headers.get("content-encoding", "")
+            exchange.read(compression.decoded(flow.request.raw_content or b"", encoding, exchange.body_limit))
             exchange.plan()
             exchange.next_attempt()
         except ProxyError as error:
@@ -190,12 +193,12 @@ class Gateway:
 
     async def _manage(self, flow: http.HTTPFlow) -> http.Response:
         headers = {name.lower(): value for name, value in flow.request.headers.items()}
-        protocol = all_protocols()[entry.nearest_protocol(flow.request.path.partition("?")[0], headers)]
+        protocol = protocols.named(entry.nearest_protocol(flow.request.path.partition("?")[0], headers))
         try:
             call = entry.recognise(flow.request.method, flow.request.path, headers)
             if call is not None and call.operation in ("models", "model"):
                 return await self._models.answer(call, self._configuration.backends)
-            return await management.answer(flow.request, protocol, self._settings, self._recorder)
+            return await management.answer(flow.request, protocol, self._configured(), self._recorder)
         except ProxyError as error:
             return management.error_response(protocol, error)
         except Exception:

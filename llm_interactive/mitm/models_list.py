@@ -13,7 +13,7 @@ from llm_interactive.backends import catalog
 from llm_interactive.backends.catalog import ConfiguredBackend
 from llm_interactive.errors import NotFound
 from llm_interactive.mitm.management import json_response
-from llm_interactive.protocols import all_protocols
+from llm_interactive import protocols
 from llm_interactive.protocols.base import Call, ModelEntry
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class ModelsList:
         self._due.clear()
 
     async def answer(self, call: Call, backends: Mapping[str, ConfiguredBackend]) -> http.Response:
-        protocol = all_protocols()[call.protocol]
+        protocol = protocols.named(call.protocol)
         models = await self.of(backends)
         if call.operation == "models":
             return json_response(200, protocol.write_models(models))
@@ -76,7 +76,7 @@ class ModelsList:
 
 def _ask(backend: ConfiguredBackend) -> list[ModelEntry]:
     name, base_url = next(iter(backend.protocols.items()))
-    protocol = all_protocols()[name]
+    protocol = protocols.named(name)
     url = catalog.join(base_url, name, protocol.models_path())
     headers = {**backend.headers}
     if backend.keys:

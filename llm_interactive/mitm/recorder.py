@@ -32,14 +32,10 @@ class Recorder:
         await asyncio.gather(*(self._ledger.record(row) for row in rows))
 
     async def recent(self, limit: int, filters: Mapping[str, str]) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(
-            usage_queries.recent, self._path, limit, usage_queries.Filters(**filters)
-        )
+        return await asyncio.to_thread(usage_queries.recent, self._path, limit, usage_queries.Filters(**filters))
 
     async def stats(self, days: int, filters: Mapping[str, str]) -> dict[str, Any]:
-        return await asyncio.to_thread(
-            usage_queries.stats, self._path, days, usage_queries.Filters(**filters)
-        )
+        return await asyncio.to_thread(usage_queries.stats, self._path, days, usage_queries.Filters(**filters))
 
     def close(self) -> None:
         self._ledger.close()

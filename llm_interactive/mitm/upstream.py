@@ -282,7 +282,9 @@ class LlmStream(HttpStream):
             upstream.data.http_version,
             upstream.status_code,
             upstream.data.reason,
-            http.Headers([(name.encode(), value.encode("latin-1", "replace")) for name, value in exchange.reply_headers()]),
+            http.Headers(
+                [(name.encode(), value.encode("latin-1", "replace")) for name, value in exchange.reply_headers()]
+            ),
             None,
             None,
             upstream.timestamp_start,

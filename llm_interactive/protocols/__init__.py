@@ -1,6 +1,5 @@
-"""The wire formats. Adding one is adding its file here."""
+"""The wire formats. Adding one is adding its file here, and its name to `NAMES`."""
 
-from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 
@@ -10,6 +9,8 @@ NAMES = ("openai_chat", "openai_responses", "anthropic_messages", "gemini")
 
 
 @cache
-def all_protocols() -> Mapping[str, Protocol]:
-    """Every protocol by its name."""
-    return {name: import_module(f"llm_interactive.protocols.{name}").PROTOCOL for name in NAMES}
+def named(name: str) -> Protocol:
+    """A protocol by its name, loaded when it is first used."""
+    protocol = import_module(f"llm_interactive.protocols.{name}").PROTOCOL
+    assert isinstance(protocol, Protocol)
+    return protocol

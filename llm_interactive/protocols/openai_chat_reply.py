@@ -379,8 +379,11 @@ class StreamWriter(ReplyWriter):
     def write(self, frame: Frame) -> bytes:
         if self._over:
             return b""
-        if self._same and frame.source and not frame.edited:
-            return self._pass(frame)
+        if self._same and not frame.edited:
+            if frame.source:
+                return self._pass(frame)
+            if frame.events == (Finished(),):
+                return b""  # the provider left [DONE] out, so it is left out here
         return b"".join([self._event(event) for event in frame.events])
 
     def _pass(self, frame: Frame) -> bytes:
