@@ -128,7 +128,7 @@ class Ledger:
         retry_after: float = 1.0,
         capacity: int = 20_000,
     ) -> None:
-        self._file = _LedgerFile(path, patience)
+        self._file = _LedgerFile(path, patience * 0.75)  # a lock is named as the cause before waiting ends
         self._price = price
         self._patience = patience
         self._retry_after = retry_after
@@ -137,6 +137,7 @@ class Ledger:
         self._backlog: deque[tuple[Cell, ...]] = deque()
         self._waiting: list[asyncio.Future[None]] = []
         self._troubled = False
+        self._stuck = False
         self._retry_at = 0.0
         self._lost = 0
         self._closed = False
@@ -152,12 +153,12 @@ class Ledger:
         if self._closed or self._queue.qsize() + len(self._backlog) >= self._capacity:
             self._lose_one()
             saved.set_result(None)
-        elif self._troubled:
+        elif self._troubled or self._stuck:
             self._queue.put((row, None))
             saved.set_result(None)
         else:
             # A disk that hangs (a network share) holds the thread inside a system call: only the loop can give up then.
-            timer = loop.call_later(self._patience, _resolve, (saved,))
+            timer = loop.call_later(self._patience, self._give_up, saved)
             saved.add_done_callback(lambda _: timer.cancel())
             self._queue.put((row, saved))
         return saved
@@ -168,6 +169,14 @@ class Ledger:
             self._closed = True
             self._queue.put(None)
         self._thread.join(timeout)
+
+    def _give_up(self, saved: asyncio.Future[None]) -> None:
+        if saved.done():  # the loop itself was late
+            return
+        if not self._stuck:
+            self._stuck = True
+            log.error("%s: the disk does not answer. Requests go on without waiting for usage rows.", self._file.path)
+        _resolve((saved,))
 
     def _lose_one(self) -> None:
         if not self._lost:
@@ -235,8 +244,8 @@ class Ledger:
                     self._file.path, error, ADVICE.get(_code(error), OTHER_ADVICE), self._capacity,
                 )  # fmt: skip
         else:
-            if self._troubled:
-                self._troubled = False
+            if self._troubled or self._stuck:
+                self._troubled = self._stuck = False
                 log.warning("%s: usage is written again: %d rows had waited", self._file.path, waited)
             if self._lost:
                 log.error("%s: %d usage rows were lost", self._file.path, self._lost)

@@ -75,7 +75,7 @@ def connect(path: Path, patience: float = 2.0) -> sqlite3.Connection:
         # whatever this says. NORMAL leaves out the fsync of each commit, for which every reply would wait. Only a power
         # cut or a crash of the system can tell: the file stays sound, rows since the last sync may be missing.
         connection.execute("PRAGMA synchronous=NORMAL")
-        migrate(Database(connection))
+        migrate(Database(connection, execute_plugins=False))
     except BaseException:
         connection.close()
         raise

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
@@ -230,18 +231,21 @@ async def test_a_lock_shorter_than_the_patience_is_no_trouble(path: Path, caplog
     assert not caplog.records
 
 
-async def test_a_disk_that_hangs_holds_up_nobody_for_long(path: Path) -> None:
-    hanging = threading.Event()
+async def test_a_disk_that_hangs_holds_up_nobody_for_long(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    answered = threading.Event()
 
-    def stuck(_: UsageRow) -> None:
-        hanging.wait(FOREVER)
+    def hang(_: UsageRow) -> None:
+        answered.wait(FOREVER)
 
-    ledger = Ledger(path, stuck, patience=0.05)
-    await ledger.record(row("slow"))
+    ledger = Ledger(path, hang, patience=0.05)
+    await ledger.record(row("first"))
+    assert ledger.record(row("second")).done(), "once it is known nobody waits"
     assert not path.exists()
-    hanging.set()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    answered.set()
+    await until(lambda: "written again" in caplog.text)
     ledger.close()
-    assert saved(path) == ["slow"]
+    assert saved(path) == ["first", "second"]
 
 
 async def test_closing_writes_what_is_left(path: Path) -> None:
@@ -442,3 +446,14 @@ async def test_several_ledgers_share_a_file(path: Path) -> None:
         ledger.close()
     assert len(saved(path)) == 150
     assert os.listdir(path.parent) == ["proxy.db"]
+
+
+async def test_a_loop_that_was_busy_is_no_trouble_of_the_disk(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger(path, patience=0.5)
+    await ledger.record(row("warm"))
+    waiting = ledger.record(row("busy"))
+    time.sleep(1.0)  # longer than the patience; the row is written meanwhile
+    await waiting
+    assert saved(path) == ["warm", "busy"]
+    assert not caplog.records
+    ledger.close()
