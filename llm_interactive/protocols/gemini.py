@@ -45,7 +45,9 @@ from llm_interactive.protocols.base import (
     Target,
     WireRequest,
 )
-from llm_interactive.protocols.gemini_request import CAPABILITIES, NAME, VENDOR_HEADERS
+from llm_interactive.protocols.gemini_contents import media_kind, type_of_url
+from llm_interactive.protocols.gemini_errors import NAME
+from llm_interactive.protocols.gemini_request import CAPABILITIES, VENDOR_HEADERS
 from llm_interactive.protocols.gemini_schema import camel, to_json_schema
 from llm_interactive.protocols.gemini_signature import standard_base64, unwrap
 
@@ -370,7 +372,7 @@ def _media(fields: dict[str, Json], param: str, source: Source) -> Media:
     name = fields.get("displayName")
     if "fileUri" in fields:
         uri = _text(fields["fileUri"], f"{param}.fileUri")
-        kind = gemini_request.media_kind(media_type or gemini_request.type_of_url(uri))
+        kind = media_kind(media_type or type_of_url(uri))
         if "youtube.com/" in uri or "youtu.be/" in uri:
             kind = "video"
         media = Media(kind=kind, media_type=media_type, name=name, source=source)
@@ -378,7 +380,7 @@ def _media(fields: dict[str, Json], param: str, source: Source) -> Media:
             return replace(media, file_id=uri, origin=NAME)
         return replace(media, url=uri)
     data = standard_base64(_text(fields.get("data", ""), f"{param}.data"))
-    kind = gemini_request.media_kind(media_type)
+    kind = media_kind(media_type)
     if kind == "document" and (media_type or "").startswith("text/"):
         try:
             text = base64.b64decode(data, validate=True).decode()

@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Any
 
 from llm_interactive import wire_json
-from llm_interactive.errors import UpstreamError
 from llm_interactive.protocols.base import Json
 
 MAX_INDEX = 10_000
@@ -32,15 +31,13 @@ class PartialArguments:
                 self._place(piece["jsonPath"], piece)
 
     def json(self) -> str:
-        if wire_json.depth_exceeds(self._root):
-            raise UpstreamError("the provider sent a tool call nested too deeply")
         return wire_json.text(self._root)
 
     def _place(self, path: str, piece: dict[str, Json]) -> None:
         steps: list[str | int] = [
             int(index) if index else name or quoted for name, index, quoted in _STEP.findall(path.removeprefix("$"))
         ]
-        if not steps or any(isinstance(step, int) and step > MAX_INDEX for step in steps):
+        if not 0 < len(steps) < wire_json.MAX_DEPTH or any(isinstance(s, int) and s > MAX_INDEX for s in steps):
             return
         value = next((piece[key] for key in _VALUES if key in piece), None)
         holder: Any = self._root

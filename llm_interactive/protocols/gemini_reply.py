@@ -34,9 +34,8 @@ from llm_interactive.events import (
 from llm_interactive.protocols import gemini_errors
 from llm_interactive.protocols.base import Json, ReplyReader
 from llm_interactive.protocols.gemini_chunks import ObjectSplitter, object_in
+from llm_interactive.protocols.gemini_errors import NAME
 from llm_interactive.protocols.gemini_partial import PartialArguments
-
-NAME = "gemini"
 
 REASONS: dict[str, UnifiedReason] = {
     "STOP": "stop",
@@ -111,26 +110,22 @@ class _Decoder:
             chunk = wire_json.loads(data)
         except ValueError:
             return ()
-        return self.chunk(chunk)
+        if data.count(b"{") + data.count(b"[") > wire_json.MAX_DEPTH and wire_json.depth_exceeds(chunk):
+            self.failed = True
+            return (Failed(UpstreamError("the provider's reply is nested too deeply")),)
+        chunks = chunk if isinstance(chunk, list) else [chunk]
+        return tuple(event for inner in chunks for event in self._chunk(inner))
 
-    def chunk(self, chunk: Json) -> tuple[Event, ...]:
-        if isinstance(chunk, list):
-            return tuple(event for inner in chunk for event in self.chunk(inner))
+    def _chunk(self, chunk: Json) -> tuple[Event, ...]:
         if not isinstance(chunk, dict) or self.failed:
             return ()
         if chunk.get("error"):
             self.failed = True
             return (Failed(gemini_errors.error_of_chunk(chunk["error"])),)
-        if isinstance(wrapped := chunk.get("response"), dict) and "candidates" in wrapped:
-            chunk = wrapped  # Code Assist, which Gemini CLI speaks
         if not any(key in chunk for key in ANSWER_KEYS):
             return ()
         events: list[Event] = [] if self.started else [self._start(chunk)]
-        try:
-            self._read(chunk, events)
-        except UpstreamError as error:
-            self.failed = True
-            events.append(Failed(error))
+        self._read(chunk, events)
         return tuple(events)
 
     def _start(self, chunk: dict[str, Json]) -> Started:
@@ -347,6 +342,7 @@ class StreamReader(ReplyReader):
         self._sse: sse.Splitter | None = None
         self._objects: ObjectSplitter | None = None
         self._garbage = b""
+        self._endless = False
 
     def feed(self, data: bytes) -> list[Frame]:
         if self._sse is None and self._objects is None:
@@ -360,10 +356,12 @@ class StreamReader(ReplyReader):
                 self._objects = ObjectSplitter()
             else:
                 self._sse = sse.Splitter()
+        if self._endless:
+            return [Frame(data)]
         try:
             return self._split(data)
         except UpstreamError as error:
-            self._decoder.failed = True
+            self._decoder.failed = self._endless = True
             return [Frame(b"", (Failed(error),))]
 
     def _split(self, data: bytes) -> list[Frame]:

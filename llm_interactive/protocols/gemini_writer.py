@@ -33,7 +33,8 @@ from llm_interactive.events import (
 from llm_interactive.protocols import gemini_errors
 from llm_interactive.protocols.base import Json, ReplyContext, ReplyWriter
 from llm_interactive.protocols.gemini_chunks import object_in
-from llm_interactive.protocols.gemini_reply import NAME, REASONS
+from llm_interactive.protocols.gemini_errors import NAME
+from llm_interactive.protocols.gemini_reply import REASONS
 from llm_interactive.protocols.gemini_signature import is_base64, wrap
 
 WORDS: dict[UnifiedReason, str] = {
@@ -228,25 +229,22 @@ class StreamWriter(ReplyWriter):
                     self._over = True
         self._told_end = self._told_end or b'"finishReason"' in source or b'"blockReason"' in source
         sent = self._source(source)
-        if self._over and self._array and not (self._is_json(source) and source.rstrip().endswith(b"]")):
+        if self._over and not (sent.endswith(b"]") or sent.rstrip().endswith(b"]")):
             return sent + self._close()
         return sent
 
-    @staticmethod
-    def _is_json(source: bytes) -> bool:
-        return source.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"[", b"{", b",", b"]")
-
     def _source(self, source: bytes) -> bytes:
         """As it came where the form is the client's and the model's name may stay; else the same JSON framed anew."""
-        if self._is_json(source):
-            if self._array and not self._rename:
-                self._begun = self._begun or b"[" in source[: source.find(b"{") + 1]
-                return source
+        first = source.lstrip(b"\xef\xbb\xbf \r\n\t")[:1]
+        if not self._rename and self._array and first in (b"[", b",", b"]", b""):
+            self._begun = self._begun or first == b"["
+            return source
+        if first in (b"[", b",", b"]", b"{"):
             data: bytes | None = object_in(source)
-        else:
-            if not self._array and not self._rename:
-                return source
+        elif self._array or self._rename:
             data = sse.parse(source).data
+        else:
+            return source
         if not data:
             return b""
         try:
@@ -270,6 +268,7 @@ class StreamWriter(ReplyWriter):
         return b"]" if self._begun else b"[]"
 
     def _parts(self, parts: bytes, choice: int) -> bytes:
+        self._told_end = False  # something after the end needs an end of its own
         head = b'{"candidates":[{"content":{"parts":[%b],"role":"model"},"index":%d}],' % (parts, choice)
         return self._framed(head + self._tail)
 
