@@ -4,7 +4,8 @@ Every half chunk, the newest half chunk is looked for in the text before it. Whe
 proves a run: a stretch of text that equals itself shifted by its period. A run is then compared character by character
 and is a loop when it lasts longer than a pattern of its kind may (`Kind`): numbered or differing lines are never a run.
 Everything is decided at offsets that follow from the text alone, so that neither verdict nor position depends on how
-the stream is cut. Cost per character is constant; `buffer_size` characters are kept.
+the stream is cut. Cost per character is constant; `buffer_size` characters are kept. Chunks are searched for as they
+are, not by a table of their hashes: that is exact, and in CPython several times faster.
 """
 
 import re
@@ -35,6 +36,7 @@ class TextLoopLimits:
     chunk_size: int = 50
     """A pattern or a chunk, whichever is longer, must be seen `loop_threshold` times."""
     loop_threshold: int = 10
+    """From 5 on a loop is found at its very character; below, intricate patterns may take a repetition more."""
     max_history_length: int = 1000
     """How far back an earlier occurrence still counts as close."""
 
@@ -262,7 +264,7 @@ class RepeatedText:
         pattern = kept[start : start + period]
         self._read_fences(self._read)
         loop_at = self._base + start + self._tolerated(pattern)
-        self._runs.append(Run(period, self._base + start, max(loop_at, self._read), pattern))
+        self._runs.append(Run(period, self._base + start, loop_at, pattern))
         return start
 
     def _read_fences(self, offset: int) -> None:

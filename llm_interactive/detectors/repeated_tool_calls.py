@@ -190,4 +190,4 @@ def _repeats(calls: list[PastCall], length: int) -> int:
         if newer.digest != older.digest:
             break
         same += 1
-    return (same + length) // length if len(calls) >= length else 0
+    return (same + length) // length

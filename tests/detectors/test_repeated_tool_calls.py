@@ -104,6 +104,7 @@ def test_arguments_are_compared_as_json() -> None:
         ('{"cut": "of', '{"cut": "of'),
         ('"\\ud800"', '"\\ud800"'),
         ("[" * 5000 + "]" * 5000, "[" * 5000 + "]" * 5000),
+        ("[" * 50_000 + "1" * 20, "[" * 50_000 + "1" * 20),
         ('{"a":' * 400 + "1" + "}" * 400, '{"a":' * 400 + "1" + "}" * 400),
     ],
 )
@@ -179,6 +180,12 @@ def test_a_later_loop_of_the_guided_call_breaks_and_another_call_gets_its_own_ch
 def test_guidance_on_a_cycle_holds_for_all_its_calls() -> None:
     found = [finding for finding in call_each("ABABABAB" + "A", CHANCE) if finding]
     assert [(finding.action, finding.cycle) for finding in found] == [("guide", ("A", "B")), ("break", ("B", "A"))]
+
+
+def test_guidance_on_a_call_and_on_a_cycle_that_holds_it_is_the_same_chance() -> None:
+    for names in ("ABABABAB" + "C" + "AAAA", "AAAA" + "BABABAB"):
+        found = [finding for finding in call_each(names, CHANCE) if finding]
+        assert [finding.action for finding in found] == ["guide", "break"]
 
 
 def test_a_slow_second_answer_still_breaks() -> None:
