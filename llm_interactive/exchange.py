@@ -15,7 +15,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from llm_interactive import compression, wire_json
@@ -32,7 +32,22 @@ from llm_interactive.routing import plan
 from llm_interactive.routing.plan import Attempt
 
 HOP_BY_HOP = frozenset(
-    ["connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "content-encoding", "accept-encoding", "host", "expect"]
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "content-encoding",
+        "accept-encoding",
+        "host",
+        "expect",
+    ]
 )
 KEPT_REPLY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id")
 KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
@@ -43,11 +58,13 @@ REFUSAL_LIMIT = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One attempt as it goes on the wire. `headers` hold the credentials: never show or store them."""
+    """One attempt as it goes on the wire: to `host` and `port`, for the server that calls itself `authority`.
+    `headers` hold the credentials: never show or store them."""
 
     scheme: str
     host: str
     port: int
+    authority: str
     method: str
     path: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
@@ -89,6 +106,16 @@ class Configuration:
     body_limit: int = 64 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """What a call that was caught on its provider's own host keeps: where it was going, and its credentials."""
+
+    host: str
+    port: int
+    authority: str
+    credentials: Mapping[str, str] = field(repr=False)
+
+
 class Refusal:
     """Collects the body of an error reply, which refuses the attempt when it is whole."""
 
@@ -128,8 +155,7 @@ class Exchange:
         self.local: Local | None = None
         self.tries: list[Try] = []
         self.notes = Notes()
-        self.own_credentials: Mapping[str, str] | None = None
-        """An intercepted call's own, which go to its own provider again."""
+        self.caught: Caught | None = None
         self.asked_model: str | None = call.model
         self.client_is_gone = False
         self.recorded = 0
@@ -199,9 +225,13 @@ class Exchange:
             attempt = self.attempts.popleft()
             self.tries.append(Try(attempt, self._clock()))
             try:
-                self.outgoing = self._encode(attempt)
+                outgoing = self._encode(attempt)
             except ProxyError as error:
                 self._note_refusal(error)
+                continue
+            if (caught := self.caught) is not None:
+                outgoing = replace(outgoing, host=caught.host, port=caught.port, authority=caught.authority)
+            self.outgoing = outgoing
         if self.outgoing is None:
             self.fail(self._error or UpstreamError("no backend could be tried"))
 
@@ -209,8 +239,8 @@ class Exchange:
         protocol, backend = protocols.named(attempt.protocol), attempt.backend
         base_url = backend.protocols[attempt.protocol]
         headers = dict(backend.headers)
-        if self.own_credentials is not None:
-            headers |= self.own_credentials
+        if self.caught is not None:
+            headers |= self.caught.credentials
         elif attempt.key_ordinal is not None:
             headers |= protocol.credentials(backend.keys[attempt.key_ordinal - 1].get_secret_value())
         if self.conversation is None:
@@ -245,7 +275,11 @@ class Exchange:
         elif status >= 400 or self.conversation is None:
             self._reply = Refusal(lambda body: protocol.read_error(status, plain, body))
         else:
-            self._start_reply(attempt, protocol, headers)
+            try:
+                self._start_reply(attempt, protocol, headers)
+            except ProxyError as error:
+                refusal = UpstreamError(f"the provider's reply cannot be read: {error}")
+                self._reply = Refusal(lambda body: refusal)
 
     def _start_reply(self, attempt: Attempt, protocol: Protocol, headers: Sequence[tuple[str, str]]) -> None:
         conversation = self.conversation
@@ -380,4 +414,4 @@ def _outgoing(method: str, url: str, query: str, headers: Mapping[str, str], bod
     path = parts.path + (f"?{query}" if query else "")
     # the reply is read here, so it must not come compressed (TRAPS T83)
     sent = {**{name.lower(): value for name, value in headers.items()}, "accept-encoding": "identity"}
-    return Outgoing(parts.scheme, parts.hostname or "", port, method, path, tuple(sent.items()), body)
+    return Outgoing(parts.scheme, parts.hostname or "", port, parts.netloc, method, path, tuple(sent.items()), body)

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mitmproxy import ctx, exceptions, http
@@ -22,7 +23,7 @@ from llm_interactive import settings as settings_module
 from llm_interactive.backends import catalog
 from llm_interactive.backends.demo import DemoServer
 from llm_interactive.errors import ProxyError
-from llm_interactive.exchange import Configuration, Exchange
+from llm_interactive.exchange import Caught, Configuration, Exchange
 from llm_interactive.mitm import management, options
 from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import Recorder
@@ -155,12 +156,15 @@ class Gateway:
     ) -> None:
         """A call caught on its provider's own host keeps its credential and goes where it went (SPEC 3)."""
         flow.request.stream = False
+        request = flow.request
+        authority = request.authority or request.host_header or request.pretty_host
+        base_url = f"{request.scheme}://{authority}{catalog.version_prefix(call.path)}"
+        there = catalog.intercepted(backend, call.protocol, base_url)
+        exchange = Exchange(
+            call, replace(self._configuration, backends={there.name: there}, default_backend=there.name)
+        )
         credentials = {name: headers[name] for name in entry.CREDENTIAL_HEADERS if name in headers}
-        root = f"{flow.request.scheme}://{flow.request.pretty_host}:{flow.request.port}"
-        there = catalog.intercepted(backend, call.protocol, root + catalog.version_prefix(call.path))
-        configuration = Configuration({there.name: there}, there.name, self._configuration.timeout)
-        exchange = Exchange(call, configuration, method=flow.request.method)
-        exchange.own_credentials = credentials
+        exchange.caught = Caught(request.host, request.port, authority, credentials)
         self._hide_credentials(flow)
         self._exchanges[flow.id] = exchange
 

@@ -1,8 +1,10 @@
 """Usage rows out of exchanges: one for each attempt, on disk before the client sees the end of its reply (SPEC 10)."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,15 @@ from llm_interactive.storage.ledger import Ledger, UsageRow
 DATABASE = "proxy.db"
 
 
-def price(row: UsageRow) -> Any:
-    return prices.price(row.backend, row.model, row.tokens)
+def price(row: UsageRow) -> Decimal | None:
+    return prices.price(row.backend, row.model, row.tokens, row.timestamp)
 
 
 class Recorder:
     def __init__(self, home: Path) -> None:
         self._path = home / DATABASE
         self._ledger = Ledger(self._path, price)
+        threading.Thread(target=prices.load, name="prices", daemon=True).start()  # the first reply need not wait for it
 
     async def record(self, exchange: Exchange) -> None:
         """Record the attempts that have ended and are not recorded yet."""

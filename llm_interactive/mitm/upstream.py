@@ -379,12 +379,11 @@ def _wire_request(shown: http.Request, exchange: Exchange) -> http.Request:
     """What goes on the wire: not what mitmproxy shows and saves, since it holds the backend's key."""
     outgoing = exchange.outgoing
     assert outgoing is not None
-    default_port = {"https": 443, "http": 80}.get(outgoing.scheme)
-    authority = outgoing.host if outgoing.port == default_port else f"{outgoing.host}:{outgoing.port}"
+    authority = outgoing.authority.encode()
     is_http2 = shown.is_http2 or shown.is_http3
     headers = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in outgoing.headers]
     if not is_http2:
-        headers.insert(0, (b"host", authority.encode()))
+        headers.insert(0, (b"host", authority))
     if outgoing.body or outgoing.method not in ("GET", "HEAD", "DELETE"):
         headers.append((b"content-length", b"%d" % len(outgoing.body)))
     return http.Request(
@@ -392,7 +391,7 @@ def _wire_request(shown: http.Request, exchange: Exchange) -> http.Request:
         port=outgoing.port,
         method=outgoing.method.encode(),
         scheme=outgoing.scheme.encode(),
-        authority=authority.encode() if is_http2 else b"",
+        authority=authority if is_http2 else b"",
         path=outgoing.path.encode(),
         http_version=shown.data.http_version,
         headers=http.Headers(headers),

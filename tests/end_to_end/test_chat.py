@@ -152,9 +152,7 @@ def test_a_provider_that_says_nothing(start_proxy: Start, upstream: Upstream, st
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.CLOSE, Fault.STALL])
-def test_t80_a_stream_that_breaks_off_ends_with_an_error(
-    start_proxy: Start, upstream: Upstream, fault: Fault
-) -> None:
+def test_t80_a_stream_that_breaks_off_ends_with_an_error(start_proxy: Start, upstream: Upstream, fault: Fault) -> None:
     upstream.enqueue(sse(chat_chunk("half an "), fault))
     proxy = start_proxy(openai_at(upstream, PROXY_TIMEOUT="1"))
     seen = []
@@ -194,7 +192,9 @@ def test_tools_go_through_unchanged(start_proxy: Start, upstream: Upstream) -> N
 
 def test_the_next_key_is_tried_when_one_is_refused(start_proxy: Start, upstream: Upstream) -> None:
     upstream.enqueue(openai_error(429, "quota"), chat("from the second key"))
-    proxy = start_proxy({"OPENAI_API_BASE_URL": upstream.url, "OPENAI_API_KEY_1": "sk-first", "OPENAI_API_KEY_2": "sk-2"})
+    proxy = start_proxy(
+        {"OPENAI_API_BASE_URL": upstream.url, "OPENAI_API_KEY_1": "sk-first", "OPENAI_API_KEY_2": "sk-2"}
+    )
     answer = sdk(proxy).chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
     assert answer.parse().choices[0].message.content == "from the second key"
     assert [r.header("authorization") for r in upstream.requests] == ["Bearer sk-first", "Bearer sk-2"]
@@ -204,7 +204,9 @@ def test_the_next_key_is_tried_when_one_is_refused(start_proxy: Start, upstream:
 
 def test_a_stream_whose_first_event_is_an_error_moves_on(start_proxy: Start, upstream: Upstream) -> None:
     upstream.enqueue(sse({"error": {"message": "overloaded", "code": 529}}), chat_stream("fine"))
-    proxy = start_proxy({"OPENAI_API_BASE_URL": upstream.url, "OPENAI_API_KEY_1": "sk-first", "OPENAI_API_KEY_2": "sk-2"})
+    proxy = start_proxy(
+        {"OPENAI_API_BASE_URL": upstream.url, "OPENAI_API_KEY_1": "sk-first", "OPENAI_API_KEY_2": "sk-2"}
+    )
     stream = sdk(proxy).chat.completions.create(model="m", messages=MESSAGES, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "fine"
 
