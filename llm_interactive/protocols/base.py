@@ -49,6 +49,8 @@ class ModelFacts:
     max_output: int | None = None
     context: int | None = None
     refuses: frozenset[str] = frozenset()
+    one_of: tuple[str, ...] = ()
+    """`Sampling` fields of which it takes one at most: the first that was said stays (TRAPS T63)."""
     reasoning: Literal["none", "effort", "budget", "adaptive", "level", "toggle", "unknown"] = "unknown"
     efforts: tuple[str, ...] = ()
     min_budget: int = 1024
