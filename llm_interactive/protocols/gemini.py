@@ -136,7 +136,7 @@ class Gemini(Protocol):
 def _read_request(body: dict[str, Json], call: Call) -> Conversation:
     """The marks of the call that only this protocol's own writer needs travel in `client_headers` (`alt`)."""
     fields = _fields(gemini_request.own_body(body), "generateContentRequest")
-    config = _fields(fields.get("generationConfig") or {}, "generationConfig")
+    config = _fields(fields.get("generationConfig", {}), "generationConfig")
     messages = _read_contents(fields)
     foreign = any(message.source is None for message in messages)
     headers = {name: call.headers[name] for name in VENDOR_HEADERS if name in call.headers}
@@ -201,8 +201,7 @@ def _owned(fields: dict[str, Json], config: dict[str, Json]) -> dict[str, Json]:
         del owned["generationConfig.responseModalities"]
     if config.get("responseMimeType") == ENUM_TYPE:
         owned["generationConfig.responseMimeType"] = ENUM_TYPE
-    choice = fields.get("toolConfig")
-    for key, value in _fields(choice or {}, "toolConfig").items():
+    for key, value in _fields(fields.get("toolConfig", {}), "toolConfig").items():
         if key != "functionCallingConfig":
             owned[f"toolConfig.{key}"] = value
     return owned
@@ -417,7 +416,7 @@ def _read_declaration(declaration: Json, param: str) -> Tool:
 
 
 def _read_tool_choice(fields: dict[str, Json]) -> ToolChoice | None:
-    config = _fields(fields.get("toolConfig") or {}, "toolConfig")
+    config = _fields(fields.get("toolConfig", {}), "toolConfig")
     calling = config.get("functionCallingConfig")
     if calling is None:
         return None

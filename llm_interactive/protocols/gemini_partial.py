@@ -10,7 +10,7 @@ from llm_interactive.protocols.base import Json
 MAX_INDEX = 10_000
 """Longest list that a path may ask for."""
 
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[['\"]([^'\"]*)['\"]\]")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,5})\]|\[['\"]([^'\"]*)['\"]\]")
 _VALUES = ("stringValue", "numberValue", "boolValue")
 
 

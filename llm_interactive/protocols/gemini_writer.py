@@ -229,7 +229,7 @@ class StreamWriter(ReplyWriter):
                     self._over = True
         self._told_end = self._told_end or b'"finishReason"' in source or b'"blockReason"' in source
         sent = self._source(source)
-        if self._over and not (sent.endswith(b"]") or sent.rstrip().endswith(b"]")):
+        if self._over and not sent.rstrip().endswith(b"]"):
             return sent + self._close()
         return sent
 
