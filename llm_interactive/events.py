@@ -12,7 +12,7 @@ a stream that stops without it was cut (TRAPS T80).
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from llm_interactive.errors import UpstreamError
 
@@ -191,8 +191,7 @@ CONTENT = (
 """Events after which a client has seen something of the answer: no silent retry any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One piece of a reply as it came, with what it says. `source` is empty for frames made by the proxy itself.
 
     A writer of the protocol that read it gives `source` on unless the frame was edited."""

@@ -7,7 +7,8 @@ attempt which fails first can be replaced (`Step.refused`). The bytes that end t
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from llm_interactive import compression
 from llm_interactive.compression import Decoder
@@ -36,8 +37,7 @@ logger = logging.getLogger(__name__)
 SAID = (TextDelta, ThinkingDelta, RefusalDelta)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What to do next. `chunks`: bytes for the client now; `last`: those that end the reply, when `ended`.
     `refused`: this attempt is over and the client saw nothing of it. `cancel`: the upstream need not go on."""
 
@@ -110,7 +110,7 @@ class Reply:
         """The upstream failed: refuse the attempt, or tell a client that has seen part of the answer."""
         if self.ended:
             return NOTHING
-        return replace(self._step([Frame(b"", (Failed(error),))]), cancel=True)
+        return self._step([Frame(b"", (Failed(error),))])._replace(cancel=True)
 
     def _step(self, frames: list[Frame]) -> Step:
         out: list[bytes] = []

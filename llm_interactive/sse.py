@@ -6,7 +6,7 @@ or as an event of their own without data.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llm_interactive.errors import UpstreamError
 
@@ -17,8 +17,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
+class ServerSentEvent(NamedTuple):
     """`data` is None when the block had no data line (a comment, a ping); `raw` is the whole block with its end."""
 
     raw: bytes
@@ -37,6 +36,8 @@ class Splitter:
         self._started = False
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
+        if not self._buffer and self._started and data.endswith(b"\n\n") and b"\r" not in data:
+            return [parse(block + b"\n\n") for block in data[:-2].split(b"\n\n")]  # whole events, as most come
         buffer = self._buffer + data if self._buffer else data
         if not self._started and len(buffer) >= len(_BOM):
             self._started = True

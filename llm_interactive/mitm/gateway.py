@@ -1,7 +1,7 @@
 """The addon: takes LLM calls out of mitmproxy's traffic, walks each through its `Exchange`, and answers the rest.
 
-The one addon that owns LLM flows runs its steps in order and turns its own errors into an error reply: were they several
-addons, mitmproxy would log the exception of one and let the flow go on (fail closed).
+The one addon that owns LLM flows runs its steps in order and turns its own errors into an error reply: were they
+several addons, mitmproxy would log the exception of one and let the flow go on (fail closed).
 """
 
 import ipaddress
@@ -18,7 +18,7 @@ from mitmproxy.proxy.layer import Layer, NextLayer
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from llm_interactive import access, compression, entry
+from llm_interactive import access, compression, entry, protocols
 from llm_interactive import settings as settings_module
 from llm_interactive.backends import catalog
 from llm_interactive.backends.demo import DemoServer
@@ -28,7 +28,6 @@ from llm_interactive.mitm import management, options
 from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import Recorder
 from llm_interactive.mitm.upstream import LlmHttpLayer
-from llm_interactive import protocols
 from llm_interactive.protocols.base import Call
 from llm_interactive.settings import Settings
 
@@ -88,7 +87,7 @@ class Gateway:
 
     def _apply(self) -> None:
         assert self.settings is not None
-        backends = dict(catalog.configured(self.settings))
+        backends = dict(settings_module.configured(self.settings))
         if self._demo is not None:
             backends["demo"] = catalog.demo(self._demo.url, self._demo_token)
         self._configuration = Configuration(
@@ -108,7 +107,7 @@ class Gateway:
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         headers = {name.lower(): value for name, value in flow.request.headers.items()}
-        intercepted = catalog.recognised_host(flow.request.pretty_host)
+        intercepted = catalog.recognised_host(flow.request.pretty_host, self._configured().intercept_hosts)
         if not (intercepted or self._is_for_gateway(flow)) or ("upgrade" in headers and intercepted):
             return
         call = entry.recognise(flow.request.method, flow.request.path, headers)
@@ -159,7 +158,7 @@ class Gateway:
         request = flow.request
         authority = request.authority or request.host_header or request.pretty_host
         base_url = f"{request.scheme}://{authority}{catalog.version_prefix(call.path)}"
-        there = catalog.intercepted(backend, call.protocol, base_url)
+        there = catalog.caught_at(backend, call.protocol, base_url)
         exchange = Exchange(
             call, replace(self._configuration, backends={there.name: there}, default_backend=there.name)
         )

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 
 from mitmproxy import http
 
-from llm_interactive import wire_json
+from llm_interactive import protocols, wire_json
 from llm_interactive.backends import catalog
 from llm_interactive.backends.catalog import ConfiguredBackend
 from llm_interactive.errors import NotFound
 from llm_interactive.mitm.management import json_response
-from llm_interactive import protocols
 from llm_interactive.protocols.base import Call, ModelEntry
 
 logger = logging.getLogger(__name__)

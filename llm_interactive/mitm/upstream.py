@@ -2,9 +2,10 @@
 
 `LlmStream` stands in for mitmproxy's `HttpStream`. For flows that are no LLM call it is the stock stream. For an
 exchange it (1) puts the credentials of an attempt into a copy of the request, on the wire only; (2) sends the next
-attempt where one was refused, before the client has seen anything; (3) gives the reply's bytes to the exchange and sends
-what the exchange makes of them; (4) can end the client's reply early while the upstream is cancelled. Each attempt has a
-fresh stream id upstream, so that late events of an abandoned one are ignored and HTTP/2 connections are shared safely.
+attempt where one was refused, before the client has seen anything; (3) gives the reply's bytes to the exchange and
+sends what the exchange makes of them; (4) can end the client's reply early while the upstream is cancelled. Each
+attempt has a fresh stream id upstream, so that late events of an abandoned one are ignored and HTTP/2 connections are
+shared safely.
 
 This file alone uses unexported names of mitmproxy (12.2); tests/mitm/test_upstream.py says what broke when they change.
 """
@@ -317,7 +318,8 @@ class LlmStream(HttpStream):
     def _reply_locally(self) -> Commands:
         """The exchange's own answer: an error, or what a command said."""
         exchange = self.exchange
-        assert exchange is not None and exchange.local is not None
+        assert exchange is not None
+        assert exchange.local is not None
         yield LlmReplyEndedHook(exchange)
         local = exchange.local
         self.flow.response = http.Response.make(local.status, local.body, dict(local.headers))

@@ -1,5 +1,6 @@
 """Chat Completions replies, both directions: chunks or a whole completion <-> canonical events."""
 
+from collections.abc import Callable
 from typing import Any
 
 from llm_interactive import sse, wire_json
@@ -177,30 +178,22 @@ class _Decoder:
         return events
 
     def delta(self, delta: dict[str, Json], number: int, state: _Choice, events: list[Event]) -> None:
-        thinking = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(thinking, str) and thinking:
-            events.append(ThinkingDelta(thinking, number))
-        if details := delta.get("reasoning_details"):
-            _read_details(details, bool(thinking), number, events)
-        content = delta.get("content")
-        if isinstance(content, str):
-            if content:
-                events.append(TextDelta(content, number))
-        elif isinstance(content, list):
-            _read_parts(content, number, events)
-        if calls := delta.get("tool_calls"):
-            for position, call in enumerate(calls if isinstance(calls, list) else ()):
-                if isinstance(call, dict):
-                    self.call(call, position, number, state, events)
-        if isinstance(refusal := delta.get("refusal"), str) and refusal:
-            events.append(RefusalDelta(refusal, number))
-        if isinstance(legacy := delta.get("function_call"), dict):
-            self.call({"index": 0, "function": legacy}, 0, number, state, events)
-        for annotation in delta.get("annotations") or ():
-            events.append(_read_annotation(annotation, number))
-        for key in ("audio", "images"):
-            if delta.get(key):
-                events.append(Foreign(NAME, key, delta[key], number))
+        for key, value in delta.items():
+            if not value:
+                continue
+            if key == "content":
+                if isinstance(value, str):
+                    events.append(TextDelta(value, number))
+                elif isinstance(value, list):
+                    _read_parts(value, number, events)
+            elif key == "tool_calls":
+                for position, call in enumerate(value if isinstance(value, list) else ()):
+                    if isinstance(call, dict):
+                        self.call(call, position, number, state, events)
+            elif key == "function_call" and isinstance(value, dict):
+                self.call({"index": 0, "function": value}, 0, number, state, events)
+            elif key in _DELTA_READERS:
+                _DELTA_READERS[key](value, delta, number, events)
 
     def call(self, call: dict[str, Json], position: int, number: int, state: _Choice, events: list[Event]) -> None:
         custom = isinstance(call.get("custom"), dict)
@@ -224,8 +217,22 @@ class _Decoder:
             events.append(ToolCallDelta(slot, arguments, number))
 
 
-def _read_details(details: Json, has_text: bool, number: int, events: list[Event]) -> None:
-    for detail in details if isinstance(details, list) else ():
+type _Reads = Callable[[Json, dict[str, Json], int, list[Event]], None]
+
+
+def _read_thinking(value: Json, delta: dict[str, Json], number: int, events: list[Event]) -> None:
+    if isinstance(value, str):
+        events.append(ThinkingDelta(value, number))
+
+
+def _read_reasoning(value: Json, delta: dict[str, Json], number: int, events: list[Event]) -> None:
+    if not delta.get("reasoning_content"):  # some send the same text under both names
+        _read_thinking(value, delta, number, events)
+
+
+def _read_details(value: Json, delta: dict[str, Json], number: int, events: list[Event]) -> None:
+    has_text = bool(delta.get("reasoning") or delta.get("reasoning_content"))
+    for detail in value if isinstance(value, list) else ():
         thinking = read_reasoning_detail(detail)
         if thinking is None:
             continue
@@ -234,6 +241,26 @@ def _read_details(details: Json, has_text: bool, number: int, events: list[Event
         if thinking.signature or thinking.redacted:
             origin = thinking.origin or NAME
             events.append(ThinkingEnded(origin, thinking.signature, thinking.redacted, thinking.item_id, number))
+
+
+def _read_refusal(value: Json, delta: dict[str, Json], number: int, events: list[Event]) -> None:
+    if isinstance(value, str):
+        events.append(RefusalDelta(value, number))
+
+
+def _read_annotations(value: Json, delta: dict[str, Json], number: int, events: list[Event]) -> None:
+    events += [_read_annotation(annotation, number) for annotation in (value if isinstance(value, list) else ())]
+
+
+_DELTA_READERS: dict[str, _Reads] = {
+    "reasoning_content": _read_thinking,
+    "reasoning": _read_reasoning,
+    "reasoning_details": _read_details,
+    "refusal": _read_refusal,
+    "annotations": _read_annotations,
+    "audio": lambda value, delta, number, events: events.append(Foreign(NAME, "audio", value, number)),
+    "images": lambda value, delta, number, events: events.append(Foreign(NAME, "images", value, number)),
+}
 
 
 def _read_parts(content: list[Json], number: int, events: list[Event]) -> None:
