@@ -30,6 +30,8 @@ BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 
 EFFORT_OF_BUDGET = ((512, "minimal"), (4096, "low"), (16384, "medium"), (10**12, "high"))
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 LEVELS = ("minimal", "low", "medium", "high")
+SEARCH = "web_search"
+"""How others' names for their search begin ("web_search_20250305", "web_search_preview")."""
 MAX_STOPS = 5
 MAX_CANDIDATES = 8
 
@@ -65,7 +67,7 @@ class ConfigWriter:
 
     def _server_tool(self, tool: Opaque) -> list[Json]:
         functions = any(isinstance(other, Tool) for other in self.conversation.tools)
-        if not tool.what.startswith("web_search"):
+        if not tool.what.startswith(SEARCH):
             self.notes.add(f"tool {tool.what}: not sent, only its own provider runs it")
         elif functions and self.target.facts.reasoning != "level":  # T27
             self.notes.add(f"tool {tool.what}: not sent, {self.target.model} takes no search beside functions")
@@ -95,6 +97,18 @@ class ConfigWriter:
         return written
 
     def tool_choice(self) -> dict[str, Json]:
+        """Search beside functions, which only Gemini 3 has, must be switched on too."""
+        return self._choice() | (
+            {"includeServerSideToolInvocations": True} if self._searches_beside_functions() else {}
+        )
+
+    def _searches_beside_functions(self) -> bool:
+        tools = self.conversation.tools
+        searches = any(isinstance(t, Opaque) and t.read_by(NAME) is None and t.what.startswith(SEARCH) for t in tools)
+        functions = any(isinstance(tool, Tool) for tool in tools)
+        return searches and functions and self.target.facts.reasoning == "level"
+
+    def _choice(self) -> dict[str, Json]:
         choice = self.conversation.tool_choice
         if choice is None:
             return {}

@@ -56,6 +56,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Upstream
         _message(details, body, status),
         status=status,
         kind=kind if isinstance(kind, str) else status_name(status),
+        code=_reason(details),
         headers=tuple(kept),
         protocol=NAME,
         body=body,
@@ -96,6 +97,13 @@ def _message(details: dict[str, Json], body: bytes, status: int) -> str:
         return message
     text = body.decode("utf-8", "replace").strip()
     return text[:MAX_MESSAGE] or f"the provider answered with status {status} and no words"
+
+
+def _reason(details: dict[str, Json]) -> str | None:
+    """Google's ErrorInfo: a wrong key is a 400 there, and only this says so (`API_KEY_INVALID`)."""
+    found = details.get("details")
+    reasons = (detail.get("reason") for detail in found if isinstance(detail, dict)) if isinstance(found, list) else ()
+    return next((reason for reason in reasons if isinstance(reason, str)), None)
 
 
 def _retry_delay(details: dict[str, Json]) -> int | None:

@@ -217,7 +217,7 @@ class _Decoder:
         if not isinstance(id_, str) or not id_ or id_ in state.calls:
             unique = re.sub(r"[^a-zA-Z0-9_-]", "", self._response_id)
             unique = unique or hashlib.sha256(repr(part).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            id_ = f"call_{unique[:40]}_{number}_{state.slot}"
+            id_ = f"call_{unique[:26]}_{number}_{state.slot}"
         state.calls.add(id_)
         return id_
 

@@ -366,6 +366,12 @@ def test_t92_errors_keep_status_and_words() -> None:
         assert PROTOCOL.write_error(error) == {"error": inner}
 
 
+def test_the_reason_of_an_error_is_its_code() -> None:
+    detail = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+    error = PROTOCOL.read_error(400, {}, json.dumps({"error": {"message": "m", "details": [3, detail]}}).encode())
+    assert (error.status, error.code) == (400, "API_KEY_INVALID")
+
+
 def test_t91_retry_info_becomes_a_header() -> None:
     detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.4s"}
     body = json.dumps({"error": {"message": "quota", "details": [detail]}}).encode()

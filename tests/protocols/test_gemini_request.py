@@ -295,10 +295,9 @@ def test_t25_t27_search_is_googles_own_and_not_beside_functions_on_older_models(
     notes = Notes()
     search, function = opaque("web_search_20250305"), Tool(name="f")
     assert written(tools=(search,))["tools"] == [{"googleSearch": {}}]
-    assert [list(tool) for tool in written(tools=(search, function), target=NEW)["tools"]] == [
-        ["functionDeclarations"],
-        ["googleSearch"],
-    ]
+    both = written(tools=(search, function), target=NEW)
+    assert [list(tool) for tool in both["tools"]] == [["functionDeclarations"], ["googleSearch"]]
+    assert both["toolConfig"] == {"includeServerSideToolInvocations": True}
     assert [list(tool) for tool in written(tools=(search, function), notes=notes)["tools"]] == [
         ["functionDeclarations"]
     ]
