@@ -64,10 +64,11 @@ def plain_name(model: str) -> str:
 def facts(backend: str, model: str) -> ModelFacts:
     """What is known of `model` where `backend` serves it."""
     name = plain_name(model)
-    known: dict[str, Any] = dict(LIMITS.get(name, {}))
-    for row in ROWS:
-        if row.holds(backend, name):
-            known |= row.facts
+    published = Row(name, None, LIMITS.get(name, {}))
+    rows = [published, *(row for row in ROWS if row.holds(backend, name))]
+    known: dict[str, Any] = {}
+    for row in sorted(rows, key=lambda row: row.weight):
+        known |= row.facts
     return replace(ModelFacts(), **known)
 
 
@@ -97,7 +98,7 @@ def _value(value: Any) -> Any:
 
 
 _TABLE = _table()
-ROWS: tuple[Row, ...] = tuple(sorted(_rows(_TABLE), key=lambda row: row.weight))
+ROWS: tuple[Row, ...] = tuple(_rows(_TABLE))
 VENDORS: tuple[tuple[str, str | None], ...] = tuple(
     (pattern, entry.get("backend")) for entry in _TABLE["vendors"] for pattern in entry["models"]
 )
