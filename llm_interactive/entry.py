@@ -9,29 +9,27 @@ from llm_interactive.protocols.base import Call, Operation
 ANTHROPIC_VERSION = "anthropic-version"
 
 _GEMINI = r"(?:/(?:v1|v1beta|v1alpha|v1beta1))+"
-_PATHS: tuple[tuple[str, re.Pattern[str], str, Operation], ...] = tuple(
-    (methods, re.compile(pattern), protocol, operation)
-    for methods, pattern, protocol, operation in (
-        ("POST", r"(?:/v1)*/chat/completions", "openai_chat", "generate"),
-        ("POST", r"(?:/v1)*/responses", "openai_responses", "generate"),
-        ("POST", r"(?:/v1)*/responses/input_tokens", "openai_responses", "count_tokens"),
-        ("POST", r"(?:/anthropic)?(?:/v1)+/messages", "anthropic_messages", "generate"),
-        ("POST", r"(?:/anthropic)?(?:/v1)+/messages/count_tokens", "anthropic_messages", "count_tokens"),
-        ("POST", _GEMINI + r"/models/(?P<model>[^:]+(?::[^:]+)*):(?:stream)?[gG]enerateContent", "gemini", "generate"),
-        ("POST", _GEMINI + r"/models/(?P<model>.+):countTokens", "gemini", "count_tokens"),
-        ("GET", r"/anthropic(?:/v1)+/models", "anthropic_messages", "models"),
-        ("GET", r"/anthropic(?:/v1)+/models/(?P<model>.+)", "anthropic_messages", "model"),
-        ("GET", r"(?:/v1beta|/v1alpha|/v1beta1)+/models", "gemini", "models"),
-        ("GET", r"(?:/v1beta|/v1alpha|/v1beta1)+/models/(?P<model>.+)", "gemini", "model"),
-        ("GET", r"(?:/v1)*/models", "", "models"),
-        ("GET", r"(?:/v1)*/models/(?P<model>.+)", "", "model"),
-        ("*", r"/anthropic(?:/v1)+/.+", "anthropic_messages", "other"),
-        ("*", r"(?:/v1beta|/v1alpha|/v1beta1)+/.+", "gemini", "other"),
-        ("*", r"(?:/v1)+/messages/batches(?:/.*)?", "anthropic_messages", "other"),
-        ("*", r"(?:/v1)+/models/[^/]+:\w+", "gemini", "other"),
-        ("*", r"(?:/v1)+/(?P<rest>[a-z_]+(?:/.*)?)", "openai_chat", "other"),
-    )
+_TABLE: tuple[tuple[str, str, str, Operation], ...] = (
+    ("POST", r"(?:/v1)*/chat/completions", "openai_chat", "generate"),
+    ("POST", r"(?:/v1)*/responses", "openai_responses", "generate"),
+    ("POST", r"(?:/v1)*/responses/input_tokens", "openai_responses", "count_tokens"),
+    ("POST", r"(?:/anthropic)?(?:/v1)+/messages", "anthropic_messages", "generate"),
+    ("POST", r"(?:/anthropic)?(?:/v1)+/messages/count_tokens", "anthropic_messages", "count_tokens"),
+    ("POST", _GEMINI + r"/models/(?P<model>[^:]+(?::[^:]+)*):(?:stream)?[gG]enerateContent", "gemini", "generate"),
+    ("POST", _GEMINI + r"/models/(?P<model>.+):countTokens", "gemini", "count_tokens"),
+    ("GET", r"/anthropic(?:/v1)+/models", "anthropic_messages", "models"),
+    ("GET", r"/anthropic(?:/v1)+/models/(?P<model>.+)", "anthropic_messages", "model"),
+    ("GET", r"(?:/v1beta|/v1alpha|/v1beta1)+/models", "gemini", "models"),
+    ("GET", r"(?:/v1beta|/v1alpha|/v1beta1)+/models/(?P<model>.+)", "gemini", "model"),
+    ("GET", r"(?:/v1)*/models", "", "models"),
+    ("GET", r"(?:/v1)*/models/(?P<model>.+)", "", "model"),
+    ("*", r"/anthropic(?:/v1)+/.+", "anthropic_messages", "other"),
+    ("*", r"(?:/v1beta|/v1alpha|/v1beta1)+/.+", "gemini", "other"),
+    ("*", r"(?:/v1)+/messages/batches(?:/.*)?", "anthropic_messages", "other"),
+    ("*", r"(?:/v1)+/models/[^/]+:\w+", "gemini", "other"),
+    ("*", r"(?:/v1)+/(?P<rest>[a-z_]+(?:/.*)?)", "openai_chat", "other"),
 )
+_PATHS = tuple((methods, re.compile(pattern), protocol, operation) for methods, pattern, protocol, operation in _TABLE)
 
 KNOWN_PATHS = (
     "/v1/chat/completions", "/v1/responses", "/v1/messages", "/anthropic/v1/messages",

@@ -18,14 +18,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
-from llm_interactive import compression, wire_json
+from llm_interactive import compression, protocols, wire_json
 from llm_interactive.backends import catalog
 from llm_interactive.backends.catalog import ConfiguredBackend
 from llm_interactive.conversation import Conversation
 from llm_interactive.errors import BadRequest, NotFound, ProxyError, TooLarge, UpstreamError
 from llm_interactive.events import Reason, Usage
 from llm_interactive.models import facts, vendor_of
-from llm_interactive import protocols
 from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
 from llm_interactive.reply import NOTHING, PassedReply, Reply, Step
 from llm_interactive.routing import plan
@@ -158,6 +157,8 @@ class Exchange:
         self.caught: Caught | None = None
         self.asked_model: str | None = call.model
         self.client_is_gone = False
+        self.must_count = False
+        """Whether the answer is a count of tokens that the proxy has to make."""
         self.recorded = 0
         """How many of `tries` have their usage row."""
         self._clock = clock
@@ -207,7 +208,14 @@ class Exchange:
             return
         asked = self.conversation.model
         name, model = plan.resolve(asked, backends, self.configuration.default_backend, vendor_of(asked))
-        self.attempts.extend(plan.plan(backends[name], model, self.call.protocol))
+        attempts = plan.plan(backends[name], model, self.call.protocol)
+        if self.call.operation == "count_tokens" and not self._vendor_counts(attempts[0]):
+            attempts = []  # the proxy counts itself
+        self.attempts.extend(attempts)
+
+    def _vendor_counts(self, attempt: Attempt) -> bool:
+        counts = protocols.named(attempt.protocol).counts_tokens
+        return counts and attempt.protocol == self.call.protocol
 
     def _plan_passed(self) -> list[Attempt]:
         """Another path of a vendor goes to a backend of that vendor (SPEC 1)."""
@@ -232,8 +240,17 @@ class Exchange:
             if (caught := self.caught) is not None:
                 outgoing = replace(outgoing, host=caught.host, port=caught.port, authority=caught.authority)
             self.outgoing = outgoing
-        if self.outgoing is None:
+        if self.outgoing is None and self.call.operation == "count_tokens" and self.conversation is not None:
+            self.must_count = True
+        elif self.outgoing is None:
             self.fail(self._error or UpstreamError("no backend could be tried"))
+
+    def counted(self, tokens: int) -> None:
+        """Answer with a count of our own, where the vendor does not count or could not be asked."""
+        self.must_count = False
+        self.notes.add("token count: an estimate of the proxy's own")
+        headers = (("content-type", "application/json"), *self._proxy_headers())
+        self.local = Local(200, headers, wire_json.dumps(self.frontend.write_count(tokens)))
 
     def _encode(self, attempt: Attempt) -> Outgoing:
         protocol, backend = protocols.named(attempt.protocol), attempt.backend
@@ -246,7 +263,8 @@ class Exchange:
         if self.conversation is None:
             return self._encode_passed(base_url, attempt.protocol, headers)
         target = Target(backend.name, attempt.model, backend.name, facts(backend.name, attempt.model))
-        wire = protocol.write_request(self.conversation, target, self.notes)
+        write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
+        wire = write(self.conversation, target, self.notes)
         self._tool_names = wire.tool_names
         headers = {"content-type": "application/json", **wire.headers, **headers}
         url = catalog.join(base_url, attempt.protocol, wire.path)
@@ -258,7 +276,7 @@ class Exchange:
             path = path[path.index("/", 1) :]
         headers = {n: v for n, v in self.call.headers.items() if n not in HOP_BY_HOP and not n.startswith("sec-")}
         url = catalog.join(base_url, protocol, path)
-        return _outgoing(self.method, url, self.call.query, headers | credentials, self.body)
+        return _outgoing(self.method, url, self.call.query, {**headers, **credentials}, self.body)
 
     def sent(self) -> None:
         self._sent = True
@@ -269,10 +287,11 @@ class Exchange:
         self.tries[-1].status = status
         protocol = protocols.named(attempt.protocol)
         plain = dict(headers)
-        if self.conversation is None and (status < 400 or not plan.moves_on(status) or not self.attempts):
+        passed = self.conversation is None or self.call.operation == "count_tokens"
+        if passed and (status < 400 or (self.conversation is None and not (plan.moves_on(status) and self.attempts))):
             self._reply = PassedReply(self._clock)
             self._reply_headers = [(n, v) for n, v in headers if n not in HOP_BY_HOP or n == "content-encoding"]
-        elif status >= 400 or self.conversation is None:
+        elif status >= 400 or passed:
             self._reply = Refusal(lambda body: protocol.read_error(status, plain, body))
         else:
             try:

@@ -4,6 +4,7 @@ The one addon that owns LLM flows runs its steps in order and turns its own erro
 several addons, mitmproxy would log the exception of one and let the flow go on (fail closed).
 """
 
+import asyncio
 import ipaddress
 import logging
 import os
@@ -18,7 +19,7 @@ from mitmproxy.proxy.layer import Layer, NextLayer
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from llm_interactive import access, compression, entry, protocols
+from llm_interactive import access, compression, entry, protocols, tokens
 from llm_interactive import settings as settings_module
 from llm_interactive.backends import catalog
 from llm_interactive.backends.demo import DemoServer
@@ -158,7 +159,7 @@ class Gateway:
         request = flow.request
         authority = request.authority or request.host_header or request.pretty_host
         base_url = f"{request.scheme}://{authority}{catalog.version_prefix(call.path)}"
-        there = catalog.caught_at(backend, call.protocol, base_url)
+        there = catalog.intercepted(backend, call.protocol, base_url)
         exchange = Exchange(
             call, replace(self._configuration, backends={there.name: there}, default_backend=there.name)
         )
@@ -178,6 +179,7 @@ class Gateway:
         exchange = self._exchanges.get(flow.id)
         if exchange is not None:
             self._walk(exchange, flow)
+            await self._count(exchange)
         elif flow.metadata.get("llm_gateway") or self._is_for_gateway(flow):
             flow.response = await self._manage(flow)
 
@@ -212,6 +214,12 @@ class Gateway:
 
     async def llm_next_attempt(self, exchange: Exchange) -> None:
         exchange.next_attempt()
+        await self._count(exchange)
+
+    async def _count(self, exchange: Exchange) -> None:
+        if exchange.must_count and (conversation := exchange.conversation) is not None:
+            count = await asyncio.to_thread(tokens.count_conversation, conversation, conversation.model)
+            exchange.counted(count)
 
     async def llm_reply_ended(self, exchange: Exchange) -> None:
         if self._recorder is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llm_interactive.conversation import Conversation
-from llm_interactive.errors import ProxyError, UpstreamError
+from llm_interactive.errors import CannotExpress, ProxyError, UpstreamError
 from llm_interactive.events import Frame
 
 type Json = Any
@@ -164,7 +164,8 @@ class ModelEntry:
 
 class Protocol(ABC):
     name: str
-    media_type = "application/json"
+    counts_tokens = False
+    """Whether the vendor has an endpoint for it (`write_count_request`)."""
 
     # frontend
     @abstractmethod
@@ -207,9 +208,6 @@ class Protocol(ABC):
     def models_path(self) -> str:
         return "/models"
 
-    def write_count_request(self, conversation: Conversation, target: Target, notes: Notes) -> WireRequest | None:
-        """The vendor's own token counting; None where the protocol has none."""
-        return None
-
-    def read_count(self, body: Json) -> int | None:
-        return None
+    def write_count_request(self, conversation: Conversation, target: Target, notes: Notes) -> WireRequest:
+        """A question to the vendor's own token counting."""
+        raise CannotExpress("this protocol has no token counting")

@@ -305,7 +305,7 @@ def _read_sampling(body: dict[str, Json]) -> Sampling:
 def _read_reasoning(body: dict[str, Json]) -> Reasoning:
     effort = body.get("reasoning_effort")
     match body:
-        case {"reasoning": {**reasoning}} if reasoning:  # OpenRouter
+        case {"reasoning": dict(reasoning)} if reasoning:  # OpenRouter
             effort = reasoning.get("effort", effort)
             enabled = reasoning.get("enabled", effort != "none" if effort or reasoning.get("max_tokens") else None)
             exclude = reasoning.get("exclude")
@@ -325,7 +325,7 @@ def _read_reasoning(body: dict[str, Json]) -> Reasoning:
 def _read_format(format_: dict[str, Json]) -> OutputFormat | None:
     source = Source(NAME, format_)
     match format_:
-        case {"type": "json_schema", "json_schema": {**wrapped}}:
+        case {"type": "json_schema", "json_schema": dict(wrapped)}:
             return OutputFormat(
                 kind="json_schema",
                 schema=wrapped.get("schema"),

@@ -277,7 +277,7 @@ def _read_parts(content: list[Json], number: int, events: list[Event]) -> None:
 
 def _read_annotation(annotation: Json, number: int) -> Cited:
     match annotation:
-        case {"url_citation": {**cite}}:
+        case {"url_citation": dict(cite)}:
             return Cited(
                 url=cite.get("url"),
                 title=cite.get("title"),
@@ -531,7 +531,7 @@ class WholeWriter(ReplyWriter):
                 self._add(self._choice(event.choice), event)
 
     def _choice(self, number: int) -> dict[str, Any]:
-        empty = {"text": [], "thinking": [], "refusal": [], "calls": {}, "cited": [], "logprobs": [], "reason": None}
+        empty: dict[str, Any] = {"text": [], "thinking": [], "refusal": [], "calls": {}, "cited": [], "logprobs": [], "reason": None}
         return self._choices.setdefault(number, empty)
 
     def _add(self, choice: dict[str, Any], event: Event) -> None:

@@ -204,7 +204,7 @@ def _write_turn(role: str, turn: list[Message], target: Target, notes: Notes) ->
         result = next(part for part in parts if isinstance(part, ToolResult))
         return {"role": "tool", "tool_call_id": result.call_id, "content": _result_text(result)}
     if role != "assistant":
-        content = [written for part in parts if (written := _write_part(part, notes)) is not None]
+        content = [each for part in parts if (each := _write_part(part, notes)) is not None]
         plain = len(content) == 1 and content[0]["type"] == "text"
         return {"role": role, "content": content[0]["text"] if plain else content}
     text = "".join(part.text for part in parts if isinstance(part, Text))
@@ -484,7 +484,7 @@ def _rename_tools(body: dict[str, Json], names: Mapping[str, str]) -> None:
     for message in body["messages"]:
         holders += [call.get("function") or call.get("custom") for call in message.get("tool_calls") or ()]
     match body.get("tool_choice"):
-        case {"function": {**function}}:
+        case {"function": dict(function)}:
             body["tool_choice"] = {"type": "function", "function": (chosen := dict(function))}
             holders.append(chosen)
         case {"allowed_tools": {"tools": list(tools)}}:
