@@ -230,8 +230,12 @@ def _read_contents(fields: dict[str, Json]) -> list[Message]:
 
 
 class _Contents:
-    """Reading of all contents in order: calls without an id get one that is unique in the conversation (TRAPS T13),
-    and a result without one answers the first open call of its name (T15)."""
+    """Reading of all contents in order.
+
+    Calls without an id get one that is unique in the conversation (TRAPS T13), and a result without one answers the
+    first open call of its name (T15). What another vendor made, by the mark in its signature, has no source, and
+    neither has its message, so that the mark never reaches Google.
+    """
 
     def __init__(self) -> None:
         self._open: list[tuple[str | None, str, str]] = []  # id on the wire, name, id given
@@ -252,7 +256,8 @@ class _Contents:
             for i, part in enumerate(_list(fields.get("parts")))
             for found in self.part(part, f"{param}.parts[{i}]")
         ]
-        return Message(role=role, parts=tuple(parts), source=Source(NAME, content))
+        own = all(part.source is not None for part in parts)
+        return Message(role=role, parts=tuple(parts), source=Source(NAME, content) if own else None)
 
     def part(self, part: Json, param: str) -> Iterator[Part]:
         if isinstance(part, str):
@@ -287,9 +292,9 @@ class _Contents:
         id_ = given if given and given not in self._ids else self._fresh(name)
         self._ids.add(id_)
         self._open.append((given, name, id_))
-        if signature is not None and unwrap(signature) is not None:
-            signature = None
-        return ToolCall(id=id_, name=name, arguments=wire_json.text(arguments), signature=signature, source=source)
+        called = ToolCall(id=id_, name=name, arguments=wire_json.text(arguments), signature=signature, source=source)
+        marked = signature is not None and unwrap(signature) is not None
+        return called.edit(signature=None) if marked else called
 
     def _fresh(self, name: str) -> str:
         while True:
@@ -339,8 +344,7 @@ def _thinking(text: str, signature: str | None, source: Source) -> Thinking:
 
 def _with_foreign_thinking(messages: list[Message]) -> list[Message]:
     """Another vendor's reasoning that this protocol's client kept for us: its pieces, which a streaming client replays
-    as many thoughts, become the one block that the signature at its end belongs to. Such messages have no source: their
-    signatures must not reach Google."""
+    as many thoughts, become the one block that the signature at its end belongs to."""
     read: list[list[Part]] = [list(message.parts) for message in messages]
     pieces: list[tuple[int, Thinking]] = []
     touched: set[int] = set()

@@ -107,7 +107,9 @@ class ContentsWriter:
         if own is not None:
             return own
         parts = [written for part in message.parts for written in self._part(part)]
-        return {"role": "model" if message.role == "assistant" else "user", "parts": parts} if parts else None
+        if message.role == "assistant":
+            return {"role": "model", "parts": self._signed(parts)} if parts else None
+        return {"role": "user", "parts": parts} if parts else None
 
     def _contents(self, turns: list[tuple[str, list[Part]]]) -> list[dict[str, Any]]:
         contents: list[dict[str, Any]] = []
@@ -166,9 +168,10 @@ class ContentsWriter:
 
     def _signed(self, pieces: list[Json]) -> list[Json]:
         """Gemini 3 wants its signature on the first call of each step; one it did not make says so (T56)."""
-        calls = [piece for piece in pieces if "functionCall" in piece]
-        if calls and self.target.facts.reasoning == "level" and not any("thoughtSignature" in c for c in calls):
-            calls[0]["thoughtSignature"] = NO_SIGNATURE
+        calls = [number for number, piece in enumerate(pieces) if "functionCall" in piece]
+        signed = any("thoughtSignature" in pieces[number] for number in calls)
+        if calls and not signed and self.target.facts.reasoning == "level":
+            pieces[calls[0]] = {**pieces[calls[0]], "thoughtSignature": NO_SIGNATURE}
         return pieces
 
     def _part(self, part: Part) -> list[Json]:

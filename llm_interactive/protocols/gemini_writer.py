@@ -86,8 +86,9 @@ def signature_part(event: ThinkingEnded) -> dict[str, Json] | None:
     return {"text": "", "thought": True, "thoughtSignature": signature}
 
 
-def call_part(started: ToolCallStarted, arguments: str) -> dict[str, Json]:
-    """`args` must be an object: what is none is kept as text (TRAPS T3)."""
+def call_part(started: ToolCallStarted, arguments: str, origin: str) -> dict[str, Json]:
+    """`args` must be an object: what is none is kept as text (TRAPS T3). A call that Google did not make is marked, so
+    that it is known when the client sends it back and the next turn goes to Google (T56)."""
     args: Json = {}
     if arguments.strip():
         try:
@@ -99,6 +100,8 @@ def call_part(started: ToolCallStarted, arguments: str) -> dict[str, Json]:
     part: dict[str, Json] = {"functionCall": {"id": started.id, "name": started.name, "args": args}}
     if started.signature is not None and is_base64(started.signature):
         part["thoughtSignature"] = started.signature
+    elif origin != NAME:
+        part["thoughtSignature"] = wrap(origin, None, None, None)
     return part
 
 
@@ -118,9 +121,10 @@ class _Candidate:
     """What the last chunk must know of a candidate: its open calls, its sources, its end. `ascii`: whether characters
     of its text are bytes, which Gemini counts."""
 
-    __slots__ = ("arguments", "ascii", "calls", "cited", "reason")
+    __slots__ = ("arguments", "ascii", "calls", "cited", "origin", "reason")
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
         self.calls: dict[int, ToolCallStarted] = {}
         self.arguments: dict[int, list[str]] = {}
         self.cited: list[Cited] = []
@@ -129,7 +133,7 @@ class _Candidate:
 
     def call_of(self, slot: int) -> dict[str, Json] | None:
         started = self.calls.pop(slot, None)
-        return None if started is None else call_part(started, "".join(self.arguments.pop(slot, ())))
+        return None if started is None else call_part(started, "".join(self.arguments.pop(slot, ())), self.origin)
 
     def take(self, event: Event) -> None:
         match event:
@@ -167,13 +171,14 @@ class _Reply:
     def __init__(self, context: ReplyContext) -> None:
         self.candidates: dict[int, _Candidate] = {}
         self.usage: Usage | None = None
+        self._origin = context.backend_protocol
         self.id = context.mint("")
         self.model = context.model
 
     def candidate(self, number: int) -> _Candidate:
         state = self.candidates.get(number)
         if state is None:
-            state = self.candidates[number] = _Candidate()
+            state = self.candidates[number] = _Candidate(self._origin)
         return state
 
     def tail(self) -> dict[str, Json]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import corpus
 
-from llm_interactive.conversation import Conversation, Thinking
+from llm_interactive.conversation import Conversation, Thinking, ToolCall
 from llm_interactive.errors import UpstreamError
 from llm_interactive.events import (
     Cited,
@@ -33,8 +33,9 @@ from llm_interactive.events import (
     Usage,
     Used,
 )
-from llm_interactive.protocols.base import Call, ReplyContext
+from llm_interactive.protocols.base import Call, ModelFacts, Notes, ReplyContext, Target
 from llm_interactive.protocols.gemini import NAME, PROTOCOL
+from llm_interactive.protocols.gemini_signature import wrap
 
 REPLIES = [e for e in corpus.exchanges(api="generateContent") if e.response.status == 200]
 STREAMS = [e for e in REPLIES if e.stream]
@@ -441,8 +442,9 @@ USAGE = {
     "cachedContentTokenCount": 4,
     "totalTokenCount": 19,
 }
+MARK = wrap("openai_chat", None, None, None)
 CALLS = [
-    {"functionCall": {"id": "c1", "name": "f", "args": {"a": 1}}},
+    {"functionCall": {"id": "c1", "name": "f", "args": {"a": 1}}, "thoughtSignature": MARK},
     {"functionCall": {"id": "c2", "name": "g", "args": {}}, "thoughtSignature": "AAAA"},
 ]
 
@@ -498,7 +500,20 @@ def test_t56_a_signature_that_is_no_base64_is_not_written() -> None:
     [part, _] = [p for c in chunks_of(streamed(ThinkingEnded(NAME, "AAAA"), Finished())) for p in parts_of(c)]
     assert part == {"text": "", "thoughtSignature": "AAAA"}
     said = (ThinkingEnded(NAME, "n!"), ToolCallStarted(0, "c", "f", signature="n!"), ToolCallEnded(0), Finished())
-    assert b"thoughtSignature" not in streamed(*said)
+    assert b"thoughtSignature" not in streamed(*said, backend=NAME)
+
+
+def test_t56_calls_of_others_are_known_when_they_come_back_and_google_3_takes_them() -> None:
+    content = whole(ToolCallStarted(0, "c", "f"), ToolCallEnded(0), Finished())["candidates"][0]["content"]
+    user = {"role": "user", "parts": [{"text": "hi"}]}
+    answer = {"role": "user", "parts": [{"functionResponse": {"id": "c", "name": "f", "response": {"a": 1}}}]}
+    read = PROTOCOL.read_request({"contents": [user, content, answer]}, Call(NAME, "generate", "", model="g"))
+    assert read.messages[1].parts == (ToolCall(id="c", name="f", arguments="{}"),)
+    for kind, more in (("budget", {}), ("level", {"thoughtSignature": "skip_thought_signature_validator"})):
+        target = Target("gemini", "g", "gemini", ModelFacts(reasoning=kind))  # type: ignore[arg-type]
+        sent = PROTOCOL.write_request(read, target, Notes()).body
+        called = {"functionCall": {"id": "c", "name": "f", "args": {}}, **more}
+        assert sent == {"contents": [user, {"role": "model", "parts": [called]}, answer]}
 
 
 @pytest.mark.parametrize(("arguments", "args"), [("", {}), ("{bad", {"_raw": "{bad"}), ("[1]", {"_raw": "[1]"})])
@@ -511,7 +526,9 @@ def test_t1_t3_arguments_are_always_an_object(arguments: str, args: Any) -> None
 def test_a_call_that_nobody_ended_is_written_at_the_end() -> None:
     said = (ToolCallStarted(0, "c", "f"), ToolCallDelta(0, '{"a":'), Ended(Reason("length")), Finished())
     for response in (whole(*said), chunks_of(streamed(*said))[-1]):
-        assert parts_of(response) == [{"functionCall": {"id": "c", "name": "f", "args": {"_raw": '{"a":'}}}]
+        assert parts_of(response) == [
+            {"functionCall": {"id": "c", "name": "f", "args": {"_raw": '{"a":'}}, "thoughtSignature": MARK}
+        ]
         assert response["candidates"][0]["finishReason"] == "MAX_TOKENS"
 
 
