@@ -1,248 +1,394 @@
-"""What a person configures (SPEC 2): one table, the fields of `Settings`, in three spellings.
+"""What a person configures (SPEC 2): one table, each setting with one name in three spellings.
 
-A setting's environment variable is its field's `alias`; the mitmproxy option is `llm_` and the field's name; the key
-in the YAML file is the field's name. Precedence: option, environment, `.env`, file, default. Keys are `SecretStr` and
-never appear in an error or a representation. A bad value is a `SettingsError` of one line.
+    environment, .env   PROXY_TIMEOUT
+    config file         proxy_timeout       (any case; a leading `llm_` may be left out)
+    mitmproxy option    llm_proxy_timeout   (keys have none: mitmproxy shows its options)
+
+`load` reads nothing but the named files, and raises `SettingsError` for whatever is wrong. No key is in a repr or error.
 """
 
-import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from pydantic import BaseModel, ConfigDict, SecretStr
 
-from llm_interactive.backends import catalog
-from llm_interactive.backends.catalog import BACKENDS, RESERVED, ConfiguredBackend
+from llm_interactive import config_file
+from llm_interactive.backends import providers
+from llm_interactive.config_file import ExtraBackend, FailoverRoute, ModelDefaults
+from llm_interactive.setting_values import (
+    Boolean,
+    CommandPrefix,
+    Given,
+    Hosts,
+    Keys,
+    Number,
+    OneOf,
+    Reader,
+    SettingsError,
+    Text,
+    Url,
+    Whole,
+)
 
-CONFIG_VARIABLE = "LLM_CONFIG"
+__all__ = ["TABLE", "ExtraBackend", "FailoverRoute", "ModelDefaults", "Setting", "Settings", "SettingsError", "load"]
 
-
-class SettingsError(Exception):
-    """One line: the setting as the person spelled it, its value (never a key), and what is allowed."""
-
-
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _prefix(value: str) -> str:
-    if not 2 <= len(value) <= 10 or not value.isprintable() or any(c.isspace() for c in value):
-        raise ValueError("2 to 10 printable characters without white space")
-    if len(set(value)) == 1:
-        raise ValueError("more than one character repeated")
-    return value
-
-
-def _url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^/\s?#]+(?:/[^\s?#]*)?", value):
-        raise ValueError("an http or https URL without a query")
-    return value
+ONE_KEY = Keys("a key of visible ASCII characters, without white space", separator=None)
 
 
-def _home(value: Any) -> Any:
-    return Path(value).expanduser() if isinstance(value, (str, Path)) else value
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table. `environment` is its name; `secret` and start-up settings are no mitmproxy options."""
+
+    environment: str
+    read: Reader
+    help: str
+    secret: bool = False
+    is_option: bool = True
+    default: str = ""
+    """As a person would write it; "" for none."""
+
+    @property
+    def key(self) -> str:
+        return self.environment.lower()
+
+    @property
+    def option(self) -> str:
+        return "llm_" + _short(self.key)
 
 
-Keys = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Url = Annotated[str, AfterValidator(_url)]
-Prefix = Annotated[str, AfterValidator(_prefix)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
+class Settings(BaseModel):
+    """All that is set, read and checked. `keys` and `base_urls` are by backend; `backends` are those of the file."""
 
-ToolLoopMode = Literal["break", "chance_then_break"]
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-Policy = Literal["k", "m", "km", "mk"]
+    model_config = ConfigDict(frozen=True)
+
+    client_keys: Annotated[
+        tuple[SecretStr, ...],
+        Setting(
+            "LLM_INTERACTIVE_PROXY_API_KEY",
+            Keys(),
+            "key(s) that clients must present, separated by commas; unset: only programs on this machine may connect",
+            secret=True,
+        ),
+    ] = ()
+    backend: Annotated[
+        str | None,
+        Setting(
+            "LLM_BACKEND",
+            Text(),
+            "backend for bare model names; unset: the vendor of the model if configured, else the first configured",
+        ),
+    ] = None
+    proxy_host: Annotated[
+        str, Setting("PROXY_HOST", Text(), "address that `scripts/run` listens on", is_option=False)
+    ] = "127.0.0.1"
+    proxy_port: Annotated[
+        int, Setting("PROXY_PORT", Whole(0, 65_535), "port that `scripts/run` listens on", is_option=False)
+    ] = 8000
+    proxy_timeout: Annotated[
+        float,
+        Setting(
+            "PROXY_TIMEOUT",
+            Number(0.1, 86_400),
+            "seconds without a byte from a provider before the attempt counts as failed",
+        ),
+    ] = 300.0
+    command_prefix: Annotated[
+        str, Setting("COMMAND_PREFIX", CommandPrefix(), "what commands in prompts begin with")
+    ] = "!/"
+    disable_interactive_commands: Annotated[
+        bool, Setting("DISABLE_INTERACTIVE_COMMANDS", Boolean(), "prompts pass untouched, commands are not run")
+    ] = False
+    redact_api_keys_in_prompts: Annotated[
+        bool, Setting("REDACT_API_KEYS_IN_PROMPTS", Boolean(), "no key or secret leaves in a prompt")
+    ] = True
+    redaction_restore: Annotated[
+        bool, Setting("REDACTION_RESTORE", Boolean(), "put redacted secrets back where a reply repeats their place")
+    ] = False
+    disable_auth: Annotated[
+        bool, Setting("DISABLE_AUTH", Boolean(), "ask for no client key; then only this machine may connect")
+    ] = False
+    force_set_project: Annotated[
+        bool, Setting("FORCE_SET_PROJECT", Boolean(), "refuse prompts until the session has a project")
+    ] = False
+    disable_accounting: Annotated[bool, Setting("DISABLE_ACCOUNTING", Boolean(), "record no usage")] = False
+    usage_retention_days: Annotated[
+        int | None,
+        Setting("USAGE_RETENTION_DAYS", Whole(1, 36_500), "days that usage rows are kept; unset: for ever"),
+    ] = None
+    loop_detection_enabled: Annotated[
+        bool, Setting("LOOP_DETECTION_ENABLED", Boolean(), "stop replies that repeat themselves")
+    ] = True
+    loop_detection_buffer_size: Annotated[
+        int,
+        Setting("LOOP_DETECTION_BUFFER_SIZE", Whole(1, 1_000_000), "characters of a reply kept to compare with"),
+    ] = 2048
+    loop_detection_max_pattern_length: Annotated[
+        int,
+        Setting("LOOP_DETECTION_MAX_PATTERN_LENGTH", Whole(1, 100_000), "longest repeated text found, in characters"),
+    ] = 500
+    loop_detection_content_chunk_size: Annotated[
+        int, Setting("LOOP_DETECTION_CONTENT_CHUNK_SIZE", Whole(2, 100_000), "characters compared at a time")
+    ] = 50
+    loop_detection_content_loop_threshold: Annotated[
+        int, Setting("LOOP_DETECTION_CONTENT_LOOP_THRESHOLD", Whole(2, 100_000), "repetitions that make a loop")
+    ] = 10
+    loop_detection_max_history_length: Annotated[
+        int,
+        Setting("LOOP_DETECTION_MAX_HISTORY_LENGTH", Whole(1, 1_000_000), "how far apart repetitions may be"),
+    ] = 1000
+    loop_detection_notice: Annotated[
+        str,
+        Setting(
+            "LOOP_DETECTION_NOTICE",
+            OneOf(("content", "raw")),
+            "how the client is told: `content` as text of the reply, `raw` as a bare line of OpenAI's stream",
+        ),
+    ] = "content"
+    tool_loop_detection_enabled: Annotated[
+        bool, Setting("TOOL_LOOP_DETECTION_ENABLED", Boolean(), "stop tool calls that repeat themselves")
+    ] = True
+    tool_loop_max_repeats: Annotated[
+        int, Setting("TOOL_LOOP_MAX_REPEATS", Whole(2, 1_000_000), "identical calls in a row that make a loop")
+    ] = 4
+    tool_loop_ttl_seconds: Annotated[
+        int, Setting("TOOL_LOOP_TTL_SECONDS", Whole(1, 31_536_000), "seconds after which a call is forgotten")
+    ] = 120
+    tool_loop_mode: Annotated[
+        str,
+        Setting(
+            "TOOL_LOOP_MODE",
+            config_file.TOOL_LOOP_MODES,
+            "`break`: stop at once; `chance_then_break`: tell the model first",
+        ),
+    ] = "break"
+    allowed_urls: Annotated[
+        tuple[str, ...],
+        Setting("LLM_ALLOWED_URLS", Hosts(), "hosts that `!/set(openai_url=...)` may name besides this machine"),
+    ] = ()
+    intercept_hosts: Annotated[
+        tuple[str, ...],
+        Setting("LLM_INTERCEPT_HOSTS", Hosts(), "hosts whose LLM calls are recognised besides the known providers'"),
+    ] = ()
+    home: Annotated[Path, Setting("LLM_PROXY_HOME", Text("a folder"), "folder of the database")] = Path(
+        "~/.llm-interactive-proxy"
+    )
+    config: Annotated[
+        Path | None, Setting("LLM_CONFIG", Text("a file"), "YAML file with any of these settings and more")
+    ] = None
+
+    keys: Mapping[str, tuple[SecretStr, ...]] = {}
+    base_urls: Mapping[str, str] = {}
+    backends: Mapping[str, ExtraBackend] = {}
+    model_defaults: Mapping[str, ModelDefaults] = {}
+    failover_routes: Mapping[str, FailoverRoute] = {}
+    aliases: Mapping[str, str] = {}
+
+    @property
+    def backend_names(self) -> tuple[str, ...]:
+        """Every name that can stand before the colon of `backend:model`, configured or not."""
+        return tuple(dict.fromkeys((*providers.NAMES, *self.backends)))
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+def _short(key: str) -> str:
+    return key.lower().removeprefix("llm_")
 
 
-class ModelDefaults(Strict):
-    """What a model gets where the request says nothing; loop settings for every reply of it."""
-
-    temperature: float | None = Field(None, ge=0, le=2)
-    reasoning_effort: Effort | None = None
-    thinking_budget: int | None = Field(None, ge=0, le=131_072)
-    max_tokens: int | None = Field(None, ge=1)
-    loop_detection_enabled: bool | None = None
-    tool_loop_detection_enabled: bool | None = None
-    tool_loop_max_repeats: int | None = Field(None, ge=2)
-    tool_loop_ttl_seconds: int | None = Field(None, ge=1)
-    tool_loop_mode: ToolLoopMode | None = None
+def _written(default: object) -> str:
+    match default:
+        case None | ():
+            return ""
+        case bool():
+            return str(default).lower()
+        case float():
+            return f"{default:g}"
+    return str(default)
 
 
-class ExtraBackend(Strict):
-    """A compatible service of the person's own: `api_key_env` names the variable that holds its key."""
-
-    protocol: Annotated[
-        tuple[Literal["openai_chat", "openai_responses", "anthropic_messages", "gemini"], ...], BeforeValidator(_split)
-    ]
-    base_url: Url
-    api_key_env: str | None = None
-    headers: dict[str, str] = {}
-
-
-class Route(Strict):
-    policy: Policy
-    elements: tuple[str, ...] = ()
+def _rows() -> Iterator[tuple[str, Setting]]:
+    for attribute, field in Settings.model_fields.items():
+        for row in field.metadata:
+            if isinstance(row, Setting):
+                yield (
+                    attribute,
+                    Setting(row.environment, row.read, row.help, row.secret, row.is_option, _written(field.default)),
+                )
 
 
-class Settings(Strict):
-    client_keys: Keys = Field((), alias="LLM_INTERACTIVE_PROXY_API_KEY", description="key(s) clients must present (comma list); unset: only loopback peers may use the gateway")  # fmt: skip
-    backend: str | None = Field(None, alias="LLM_BACKEND", description="backend for bare model names; unset: the vendor of the name if configured, else the first configured, else `demo`")  # fmt: skip
-    proxy_host: str = Field("127.0.0.1", alias="PROXY_HOST", description="address that `scripts/run` listens on")
-    proxy_port: int = Field(8000, ge=0, le=65_535, alias="PROXY_PORT", description="port that `scripts/run` listens on")
-    proxy_timeout: Seconds = Field(300, alias="PROXY_TIMEOUT", description="seconds without a byte from the upstream before the attempt counts as failed")  # fmt: skip
-    command_prefix: Prefix = Field("!/", alias="COMMAND_PREFIX", description="2-10 printable characters, no white space, not one character repeated")  # fmt: skip
-    disable_interactive_commands: bool = Field(False, alias="DISABLE_INTERACTIVE_COMMANDS", description="no command processing: prompts pass untouched")  # fmt: skip
-    redact_api_keys_in_prompts: bool = Field(True, alias="REDACT_API_KEYS_IN_PROMPTS", description="replace secrets before anything is sent, logged or stored")  # fmt: skip
-    redaction_restore: bool = Field(False, alias="REDACTION_RESTORE", description="put redacted secrets back into the arguments of tool calls")  # fmt: skip
-    disable_auth: bool = Field(False, alias="DISABLE_AUTH", description="no client key asked; loopback peers only")
-    force_set_project: bool = Field(False, alias="FORCE_SET_PROJECT", description="refuse prompts until the session has a project")  # fmt: skip
-    disable_accounting: bool = Field(False, alias="DISABLE_ACCOUNTING", description="record no usage")
-    usage_retention_days: int | None = Field(None, ge=1, alias="USAGE_RETENTION_DAYS", description="days that usage rows are kept; unset: for ever")  # fmt: skip
-    loop_detection_enabled: bool = Field(True, alias="LOOP_DETECTION_ENABLED", description="stop replies that repeat themselves")  # fmt: skip
-    loop_detection_buffer_size: int = Field(2048, ge=64, le=1_000_000, alias="LOOP_DETECTION_BUFFER_SIZE", description="characters kept to look for a repetition")  # fmt: skip
-    loop_detection_max_pattern_length: int = Field(500, ge=1, le=100_000, alias="LOOP_DETECTION_MAX_PATTERN_LENGTH", description="longest repeating pattern, in characters")  # fmt: skip
-    loop_detection_content_chunk_size: int = Field(50, ge=2, le=10_000, alias="LOOP_DETECTION_CONTENT_CHUNK_SIZE", description="characters of a chunk that is looked for again")  # fmt: skip
-    loop_detection_content_loop_threshold: int = Field(10, ge=3, le=1_000, alias="LOOP_DETECTION_CONTENT_LOOP_THRESHOLD", description="repetitions that make a loop")  # fmt: skip
-    loop_detection_max_history_length: int = Field(1000, ge=1, le=1_000_000, alias="LOOP_DETECTION_MAX_HISTORY_LENGTH", description="chunks remembered")  # fmt: skip
-    loop_detection_notice: Literal["content", "raw"] = Field("content", alias="LOOP_DETECTION_NOTICE", description="`content` or `raw` (a bare line in OpenAI streams)")  # fmt: skip
-    tool_loop_detection_enabled: bool = Field(True, alias="TOOL_LOOP_DETECTION_ENABLED", description="stop tool calls that repeat themselves")  # fmt: skip
-    tool_loop_max_repeats: int = Field(4, ge=2, le=1_000, alias="TOOL_LOOP_MAX_REPEATS", description="identical calls that make a loop")  # fmt: skip
-    tool_loop_ttl_seconds: int = Field(120, ge=1, le=86_400, alias="TOOL_LOOP_TTL_SECONDS", description="seconds within which calls count together")  # fmt: skip
-    tool_loop_mode: ToolLoopMode = Field("break", alias="TOOL_LOOP_MODE", description="`break` or `chance_then_break`")
-    allowed_urls: Names = Field((), alias="LLM_ALLOWED_URLS", description="hosts beside loopback that `!/set(openai_url=...)` may name")  # fmt: skip
-    intercept_hosts: Names = Field((), alias="LLM_INTERCEPT_HOSTS", description="more hosts whose OpenAI-compatible calls are caught")  # fmt: skip
-    home: Annotated[Path, BeforeValidator(_home)] = Field(Path("~/.llm-interactive-proxy").expanduser(), alias="LLM_PROXY_HOME", description="folder of the database and whatever else is kept")  # fmt: skip
-
-    model_defaults: dict[str, ModelDefaults] = Field({}, exclude=True)
-    failover_routes: dict[str, Route] = Field({}, exclude=True)
-    aliases: dict[str, str] = Field({}, exclude=True)
-    backends: dict[str, ExtraBackend] = Field({}, exclude=True)
-    keys: dict[str, tuple[SecretStr, ...]] = Field({}, exclude=True)
-    """The keys of each backend, by its name."""
-    base_urls: dict[str, Url] = Field({}, exclude=True)
-    """Custom base URLs, by the backend's name."""
+def _backend_rows(prefix: str) -> tuple[Setting, Setting]:
+    names = " and ".join(name for name, row in providers.BACKENDS.items() if row.prefix == prefix) or prefix.lower()
+    return (
+        Setting(f"{prefix}_API_KEY", ONE_KEY, f"key of {names}; more of them with _1, _2, ... behind", secret=True),
+        Setting(f"{prefix}_API_BASE_URL", Url(), f"base URL of {names}"),
+    )
 
 
-TABLE = {name: field for name, field in Settings.model_fields.items() if field.alias}
-"""The settings with three spellings; the other fields come from the file or are put together."""
-VARIABLES = {name: field.alias or "" for name, field in TABLE.items()}
-FILE_ONLY = ("model_defaults", "failover_routes", "aliases", "backends")
-SECRET = frozenset({"client_keys"})
+ATTRIBUTES: Mapping[str, Setting] = dict(_rows())
+BACKEND_TABLE: tuple[Setting, ...] = tuple(row for prefix in providers.PREFIXES for row in _backend_rows(prefix))
+TABLE: tuple[Setting, ...] = (*ATTRIBUTES.values(), *BACKEND_TABLE)
+"""Every setting that has a name of its own, in the order of the README; the file's own backends add theirs."""
 
 
-def option_name(name: str) -> str:
-    return f"llm_{name}"
+def load(options: Mapping[str, str], environ: Mapping[str, str], cwd: Path) -> Settings:
+    """`options`: mitmproxy's, by name, only those that were set. Raises `SettingsError`."""
+    dotenv = _read_dotenv(cwd / ".env")
+    variables = {**dotenv, **{name: Given(name, value) for name, value in environ.items() if value}}
+    chosen = {name: Given(name, value) for name, value in options.items() if value}
+    config = _config_path(chosen, variables, environ, cwd)
+    content = config_file.read_yaml(config.path, config.given.name) if config else {}
+    place = str(config.path) if config else ""
+    sections = {name: Given(name, content.get(name), place) for name in config_file.SECTIONS}
+    backends = config_file.read_backends(sections["backends"])
+    rows = {_short(row.key): row for row in (*TABLE, *_rows_of_file(backends))}
+    values = _merge(rows, _of_file(content, rows, place), variables, chosen)
+
+    names = tuple(dict.fromkeys((*providers.NAMES, *backends)))
+    found: dict[str, Any] = {}
+    for attribute, row in ATTRIBUTES.items():
+        given = values.get(_short(row.key))
+        if given is not None:
+            found[attribute] = given.read(row.read)
+    if found.get("backend", names[0]) not in names:
+        raise values["backend"].must_be(f"one of {', '.join(names)}")
+    found["client_keys"] = tuple(SecretStr(key) for key in found.get("client_keys", ()))
+    found["home"] = _path(str(found.get("home", Settings.model_fields["home"].default)), environ, cwd)
+    found["config"] = config.path if config else None
+    return Settings(
+        **found,
+        keys=_keys(values, variables, backends),
+        base_urls=_base_urls(values, backends),
+        backends=backends,
+        model_defaults=config_file.read_model_defaults(sections["model_defaults"]),
+        failover_routes=config_file.read_failover_routes(sections["failover_routes"], names),
+        aliases=config_file.read_aliases(sections["aliases"]),
+    )
 
 
-def load(options: Mapping[str, Any], environ: Mapping[str, str], cwd: Path) -> Settings:
-    """`options`: those that were set, by option name. Reads `.env` in `cwd` and the file that LLM_CONFIG names."""
-    environment = {**_dotenv(cwd), **environ}
-    path = options.get("llm_config") or environment.get(CONFIG_VARIABLE)
-    given = _file(Path(path).expanduser()) if path else {}
-    spelled = {name: f"{name} in {path}" for name in given}
-    for name, variable in VARIABLES.items():
-        for spelling, source in ((variable, environment), (option_name(name), options)):
-            if spelling in source and source[spelling] not in ("", None):
-                given[name], spelled[name] = source[spelling], spelling
-    extra = given.get("backends")
-    given["keys"], given["base_urls"] = _keys(environment, extra), _base_urls(environment)
+@dataclass(frozen=True, slots=True)
+class _Config:
+    given: Given
+    path: Path
+
+
+def _config_path(
+    options: Mapping[str, Given], variables: Mapping[str, Given], environ: Mapping[str, str], cwd: Path
+) -> _Config | None:
+    row = ATTRIBUTES["config"]
+    given = options.get(row.option) or variables.get(row.environment)
+    return _Config(given, _path(str(given.read(row.read)), environ, cwd)) if given else None
+
+
+def _path(text: str, environ: Mapping[str, str], cwd: Path) -> Path:
+    """`~` is the home of `environ`; a relative path starts at the working directory."""
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    if home and re.match(r"~(?:[/\\]|$)", text):
+        text = home + text[1:]
+    return cwd / text
+
+
+def _read_dotenv(path: Path) -> dict[str, Given]:
     try:
-        settings = Settings.model_validate(given)
-    except ValidationError as error:
-        raise SettingsError(_one_line(error, given, spelled)) from None
-    _check_names(settings, spelled)
-    return settings
-
-
-def _dotenv(cwd: Path) -> dict[str, str]:
-    path = cwd / ".env"
-    return {name: value for name, value in dotenv_values(path).items() if value} if path.is_file() else {}
-
-
-def _file(path: Path) -> dict[str, Any]:
-    try:
-        read = YAML(typ="safe").load(path)
-    except OSError as error:
-        raise SettingsError(f"{CONFIG_VARIABLE}: {path} cannot be read: {error.strerror}") from None
-    except YAMLError as error:
-        where = " ".join(str(error).split())
-        raise SettingsError(f"{CONFIG_VARIABLE}: {path} is no YAML: {where}") from None
-    if read is None:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
         return {}
-    if not isinstance(read, dict):
-        raise SettingsError(f"{CONFIG_VARIABLE}: {path} must hold settings by name, not {type(read).__name__}")
-    by_alias = {variable: name for name, variable in VARIABLES.items()}
-    known = (*TABLE, *FILE_ONLY)
-    found = {by_alias.get(str(key), str(key)): value for key, value in read.items()}
-    for key in found:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
-            raise SettingsError(f"{key} in {path} is no setting{hint}")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{path}: the file cannot be read: {why}") from None
+    values = dotenv_values(stream=StringIO(text), interpolate=False)
+    return {name: Given(name, value, ".env") for name, value in values.items() if value}
+
+
+def _rows_of_file(backends: Mapping[str, ExtraBackend]) -> Iterator[Setting]:
+    for name in backends:
+        if name not in providers.BACKENDS:
+            yield from _backend_rows(providers.prefix_of(name))
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    """`OPENAI_API_KEY_2` -> its setting and 2; a plain name has number -1, so that it comes first."""
+    found = re.fullmatch(r"(.+_api_key)_(\d{1,9})", name, re.IGNORECASE)
+    return (found[1], int(found[2])) if found else (name, -1)
+
+
+def _of_file(content: Mapping[str, object], rows: Mapping[str, Setting], place: str) -> dict[str, Given]:
+    """The file's settings by short key. Raises `SettingsError` for an unknown or doubled name."""
+    found: dict[str, Given] = {}
+    for name, value in content.items():
+        if name in config_file.SECTIONS:
+            continue
+        short = _short(name)
+        given = Given(name, value, place)
+        row = rows.get(_numbered(short)[0])
+        if row is None or (short not in rows and row.read is not ONE_KEY):
+            raise config_file.unknown(given, [*(each.key for each in rows.values()), *config_file.SECTIONS])
+        if short in found:
+            raise SettingsError(f"{name} in {place}: is the same setting as {found[short].name}")
+        if value is not None and value != "":
+            found[short] = Given(name, value, place, row.secret)
     return found
 
 
-def _keys(environment: Mapping[str, str], extra: Any) -> dict[str, tuple[SecretStr, ...]]:
-    variables = {row.name: f"{row.variable}_API_KEY" for row in BACKENDS.values()}
-    for name, backend in extra.items() if isinstance(extra, dict) else ():
-        if isinstance(backend, dict) and isinstance(backend.get("api_key_env"), str):
-            variables[name] = backend["api_key_env"]
-    return {name: found for name, head in variables.items() if (found := numbered(environment, head))}
+def _merge(
+    rows: Mapping[str, Setting], file: dict[str, Given], variables: Mapping[str, Given], options: Mapping[str, Given]
+) -> dict[str, Given]:
+    """Every given setting by short key, each from the place that goes first (SPEC 2)."""
+    merged = dict(file)
+    by_environment = {row.environment: (short, row) for short, row in rows.items()}
+    for name, given in variables.items():
+        plain, number = _numbered(name)
+        short, row = by_environment.get(plain, ("", None))
+        if row is not None and (number < 0 or row.read is ONE_KEY):
+            merged[_short(name)] = Given(name, given.value, given.place, row.secret)
+    for short, row in rows.items():
+        if row.option in options and not row.secret:
+            merged[short] = options[row.option]
+    return merged
 
 
-def numbered(environment: Mapping[str, str], head: str) -> tuple[SecretStr, ...]:
-    """NAME, then NAME_1, NAME_2, ... in the order of their numbers; each key once."""
-    pattern = re.compile(re.escape(head) + r"(?:_(\d+))?")
-    found = [(int(m[1] or -1), value.strip()) for name, value in environment.items() if (m := pattern.fullmatch(name))]
-    return tuple(SecretStr(value) for value in dict.fromkeys(value for _, value in sorted(found) if value))
+def _keys(
+    values: Mapping[str, Given], variables: Mapping[str, Given], backends: Mapping[str, ExtraBackend]
+) -> dict[str, tuple[SecretStr, ...]]:
+    found = {}
+    for name in dict.fromkeys((*providers.BACKENDS, *backends)):
+        extra = backends.get(name)
+        if extra is not None and extra.api_key_env is not None:
+            given = _family(extra.api_key_env, variables)
+        else:
+            given = _family(f"{_short(providers.prefix_of(name))}_api_key", values)
+        read = [key for each in given for key in _texts(each.read(ONE_KEY))]
+        if read:
+            found[name] = tuple(SecretStr(key) for key in dict.fromkeys(read))
+    return found
 
 
-def _base_urls(environment: Mapping[str, str]) -> dict[str, str]:
-    found = {row.name: environment.get(f"{row.variable}_API_BASE_URL", "").strip() for row in BACKENDS.values()}
-    return {name: url for name, url in found.items() if url}
+def _family(plain: str, given: Mapping[str, Given]) -> list[Given]:
+    """A plain name's and then its numbered values: `X`, `X_1`, `X_2`, ..."""
+    numbers = {
+        name: int(name[len(plain) + 1 :] or -1) for name in given if re.fullmatch(rf"{plain}(?:_\d{{1,9}})?", name)
+    }
+    return [
+        Given(given[name].name, given[name].value, given[name].place, secret=True)
+        for name in sorted(numbers, key=lambda name: numbers[name])
+    ]
 
 
-def _one_line(error: ValidationError, given: Mapping[str, Any], spelled: Mapping[str, str]) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = [str(step) for step in first["loc"]]
-    name = where[0]
-    name = next((field for field, variable in VARIABLES.items() if variable == name), name)
-    allowed = first["msg"].removeprefix("Value error, ")
-    if name == "base_urls":
-        variable = f"{BACKENDS[where[1]].variable}_API_BASE_URL"
-        return f"{variable}: {given['base_urls'][where[1]]!r} is not allowed: {allowed}"
-    label = ".".join([spelled.get(name, name), *where[1:]])
-    value = "" if name in SECRET or len(where) > 1 else f" {given.get(name)!r} is not allowed:"
-    return f"{label}:{value} {allowed}"
+def _texts(read: object) -> tuple[str, ...]:
+    return read if isinstance(read, tuple) else ()
 
 
-def _check_names(settings: Settings, spelled: Mapping[str, str]) -> None:
-    for name in settings.backends:
-        if name in RESERVED or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
-            allowed = "lower-case letters, digits, '.', '_' and '-', and no built-in backend's name"
-            raise SettingsError(f"{spelled['backends']}: {name!r} is not allowed: {allowed}")
-    known = {*RESERVED, *settings.backends}
-    if settings.backend is not None and settings.backend not in known:
-        listed = ", ".join(sorted(known))
-        raise SettingsError(f"{spelled['backend']}: {settings.backend!r} is not allowed: one of {listed}")
-
-
-def configured(settings: Settings) -> dict[str, ConfiguredBackend]:
-    """The backends that can be used, by name: those with a key, or with a base URL where no key is needed."""
-    found: dict[str, ConfiguredBackend] = {}
-    for row in BACKENDS.values():
-        url, keys = settings.base_urls.get(row.name), settings.keys.get(row.name, ())
-        if keys or (url and not row.needs_key):
-            found[row.name] = ConfiguredBackend(row.name, catalog.at(row, url), keys)
-    for name, extra in settings.backends.items():
-        urls = {protocol: extra.base_url for protocol in extra.protocol}
-        found[name] = ConfiguredBackend(name, {**urls}, settings.keys.get(name, ()), extra.headers)
+def _base_urls(values: Mapping[str, Given], backends: Mapping[str, ExtraBackend]) -> dict[str, str]:
+    """Custom ones only. Backends that share a prefix share the URL."""
+    found = {}
+    for name in dict.fromkeys((*providers.BACKENDS, *backends)):
+        prefix = providers.prefix_of(name)
+        given = values.get(f"{_short(prefix)}_api_base_url")
+        sharing = [name, *(other for other, row in providers.BACKENDS.items() if row.prefix == prefix)]
+        of_file = next((backends[each].base_url for each in sharing if each in backends), None)
+        url = given.read(Url()) if given else of_file
+        if url:
+            found[name] = str(url)
     return found

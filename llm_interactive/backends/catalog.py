@@ -1,8 +1,9 @@
 """Which backends the settings configure, with their base URLs and keys, and how a URL is put together (SPEC 12)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -50,43 +51,73 @@ def configured(settings: Settings) -> dict[str, ConfiguredBackend]:
     """
     found = {}
     for name, row in BACKENDS.items():
-        backend = _of_row(row, settings)
-        if backend.keys or (not row.needs_key and _is_wanted(row, settings)):
-            found[name] = backend
+        keys = settings.keys.get(name, ())
+        if keys or (not row.needs_key and _is_wanted(name, settings)):
+            found[name] = _known(row, settings, keys)
     for name, extra in settings.backends.items():
         keys = settings.keys.get(name, ())
         if name not in BACKENDS and (keys or extra.api_key_env is None):
-            found[name] = _of_file(name, extra, settings.base_urls.get(name), keys)
+            protocols = dict.fromkeys(extra.protocol, settings.base_urls[name])
+            found[name] = ConfiguredBackend(name, protocols, keys, extra.headers, FAMILIES[extra.protocol[0]])
     return found
 
 
-def _is_wanted(row: Backend, settings: Settings) -> bool:
-    return row.name in settings.base_urls or row.name in settings.backends or settings.backend == row.name
+def _is_wanted(name: str, settings: Settings) -> bool:
+    """A service that needs no key is there when something names it."""
+    return name in settings.base_urls or name in settings.backends or name == settings.backend
 
 
-def _of_row(row: Backend, settings: Settings) -> ConfiguredBackend:
+def _known(row: Backend, settings: Settings, keys: tuple[SecretStr, ...]) -> ConfiguredBackend:
+    """At a custom base URL only the first protocol is assumed, unless the file says more (SPEC 12)."""
     custom = settings.base_urls.get(row.name)
-    extra = settings.backends.get(row.name)
-    if extra is not None:
-        names = extra.protocol or (next(iter(row.protocols)) if custom else "",)
-        if not extra.protocol and not custom:
-            protocols = dict(row.protocols)
-        else:
-            protocols = {name: custom or row.protocols[name] for name in names if custom or name in row.protocols}
-    elif custom is not None:
-        protocols = {next(iter(row.protocols)): custom}
-    else:
-        protocols = dict(row.protocols)
-    headers = {**row.headers, **(extra.headers if extra else {})}
-    return ConfiguredBackend(row.name, protocols, settings.keys.get(row.name, ()), headers, row.vendor)
-
-
-def _of_file(name: str, extra: ExtraBackend, base_url: str | None, keys: tuple[SecretStr, ...]) -> ConfiguredBackend:
-    assert base_url is not None
-    protocols = dict.fromkeys(extra.protocol, base_url)
-    return ConfiguredBackend(name, protocols, keys, extra.headers, FAMILIES[extra.protocol[0]])
+    extra = settings.backends.get(row.name, ExtraBackend())
+    names = extra.protocol or (tuple(row.protocols)[:1] if custom else tuple(row.protocols))
+    protocols = {name: custom or row.protocols[name] for name in names}
+    return ConfiguredBackend(row.name, protocols, keys, {**row.headers, **extra.headers}, row.vendor)
 
 
 def demo(url: str, token: str) -> ConfiguredBackend:
     """The backend inside the process, which listens at `url` and asks for `token`."""
     return ConfiguredBackend(DEMO, {"openai_chat": url}, (SecretStr(token),))
+
+
+def recognised_host(host: str, more: Collection[str] = ()) -> Backend | None:
+    """The service whose own host this is; `more`: further hosts to watch (`LLM_INTERCEPT_HOSTS`), named after
+    themselves."""
+    name = host.lower().rstrip(".")
+    found = _BY_HOST.get(name)
+    if found is None and name in more:
+        return Backend(name, "", {"openai_chat": f"https://{name}"}, hosts=(name,))
+    return found
+
+
+def intercepted(backend: Backend, protocol: str, base_url: str) -> ConfiguredBackend:
+    """Where a call that was caught on its way goes: to where it went, with its own credential (SPEC 3)."""
+    return ConfiguredBackend(backend.name, {protocol: base_url}, (), backend.headers, FAMILIES[protocol])
+
+
+def join(base_url: str, protocol: str, path: str) -> str:
+    """The URL of `path`, which follows the version segment ("/chat/completions"). A base URL without one gets it.
+
+    A version earlier in the path counts only for OpenAI's protocols: their SDKs take base URLs with the version, and
+    some end behind it (`https://host/v1beta/openai`); the others' SDKs add it at the end themselves.
+    """
+    root = base_url.rstrip("/")
+    endpoint = ENDPOINTS.get(protocol)
+    if endpoint is not None and root.endswith(endpoint):
+        return root.removesuffix(endpoint) + path
+    segments = urlsplit(root).path.split("/")
+    where = segments if FAMILIES[protocol] == "openai" else segments[-1:]
+    if any(VERSION.fullmatch(segment) for segment in where):
+        return root + path
+    return f"{root}/{DEFAULT_VERSIONS.get(protocol, 'v1')}{path}"
+
+
+def version_prefix(path: str) -> str:
+    """The start of a called path up to its version segment: `/api/v1` of `/api/v1/messages`; "" where there is none."""
+    found = _VERSIONED.match(path)
+    return found.group() if found else ""
+
+
+_BY_HOST = {host: row for row in BACKENDS.values() for host in row.hosts}
+_VERSIONED = re.compile(rf"(?:/[^/]+?)*?(?:/{VERSION.pattern})+(?=/)", re.IGNORECASE)

@@ -1,0 +1,223 @@
+"""The YAML file of `LLM_CONFIG`: settings by name, and what has no other place (SPEC 2):
+
+    model_defaults:   {"openai:gpt-5*": {temperature: 0.2, reasoning_effort: high}}
+    failover_routes:  {cheap: {policy: km, elements: ["openai:gpt-5-mini", "gemini:gemini-3-flash"]}}
+    aliases:          {fast: "groq:llama-4"}
+    backends:         {local: {protocol: openai_chat, base_url: "http://127.0.0.1:8080/v1"}}
+
+Whatever cannot be understood raises `SettingsError`.
+"""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from llm_interactive.backends.providers import BACKENDS, DEMO, FAMILIES
+from llm_interactive.setting_values import (
+    Boolean,
+    Given,
+    Number,
+    OneOf,
+    Reader,
+    SettingsError,
+    Text,
+    ThinkingBudget,
+    Url,
+    Whole,
+    show,
+)
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+TOOL_LOOP_MODES = OneOf(("break", "chance_then_break"), also=(("chance", "chance_then_break"),))
+POLICIES = ("k", "m", "km", "mk")
+BACKEND_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ModelDefaults(_Entry):
+    """What holds for a model unless a request or a session says otherwise; None: nothing said."""
+
+    temperature: Annotated[float | None, Number(0, 2)] = None
+    reasoning_effort: Annotated[str | None, OneOf(EFFORTS)] = None
+    thinking_budget: Annotated[int | None, ThinkingBudget()] = None
+    max_tokens: Annotated[int | None, Whole(1, 10_000_000)] = None
+    loop_detection_enabled: Annotated[bool | None, Boolean()] = None
+    tool_loop_detection_enabled: Annotated[bool | None, Boolean()] = None
+    tool_loop_max_repeats: Annotated[int | None, Whole(2, 1_000_000)] = None
+    tool_loop_ttl_seconds: Annotated[int | None, Whole(1, 31_536_000)] = None
+    tool_loop_mode: Annotated[str | None, TOOL_LOOP_MODES] = None
+
+
+class FailoverRoute(_Entry):
+    """`elements`: each `backend:model`."""
+
+    policy: str
+    elements: tuple[str, ...] = ()
+
+
+class ExtraBackend(_Entry):
+    """A service that the table does not know, or what is different at one that it knows. No `protocol`: ()."""
+
+    protocol: tuple[str, ...] = ()
+    base_url: str | None = None
+    api_key_env: str | None = None
+    headers: Mapping[str, str] = {}
+
+
+SECTIONS = ("backends", "model_defaults", "failover_routes", "aliases")
+
+
+def read_yaml(path: Path, name: str) -> Mapping[str, object]:
+    """The file's top mapping. Errors say where, not what: the text there may be a key. `name`: of the setting that
+    named the file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{name}={show(path)}: the file cannot be read: {why}") from None
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{name}={show(path)}: {_fault(error)}") from None
+    if content is None:
+        return {}
+    return Given(name, content, str(path)).entries("a file whose top level is a mapping of settings")
+
+
+def _fault(error: Exception) -> str:
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    line = "" if mark is None else f"line {mark.line + 1}: "
+    return f"{line}the same key twice" if isinstance(error, DuplicateKeyError) else f"{line}the file is not valid YAML"
+
+
+def unknown(given: Given, known: Iterable[str]) -> SettingsError:
+    name = given.name.rpartition(".")[2]
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    where = f" in {given.place}" if given.place else ""
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return SettingsError(f"{given.name}{where}: there is no such setting{meant}")
+
+
+def read_backends(given: Given) -> dict[str, ExtraBackend]:
+    entries = given.entries("a mapping of backend names to {protocol, base_url, api_key_env, headers}")
+    return {name: _backend(name, given.inside(name, value)) for name, value in entries.items()}
+
+
+def _backend(name: str, given: Given) -> ExtraBackend:
+    if not BACKEND_NAME.fullmatch(name) or name == DEMO:
+        raise SettingsError(f"{given.name} in {given.place}: a backend's name is a-z, 0-9, '_', '.', '-', and not demo")
+    entries = given.entries("a mapping with protocol, base_url, api_key_env and headers")
+    inner = {key: given.inside(key, value) for key, value in entries.items() if value is not None}
+    known = tuple(ExtraBackend.model_fields)
+    for key, entry in inner.items():
+        if key not in known:
+            raise unknown(entry, known)
+    backend = ExtraBackend(
+        protocol=_protocols(inner["protocol"]) if "protocol" in inner else (),
+        base_url=str(inner["base_url"].read(Url())) if "base_url" in inner else None,
+        api_key_env=_variable(inner["api_key_env"]) if "api_key_env" in inner else None,
+        headers=_headers(inner["headers"]) if "headers" in inner else {},
+    )
+    _check_whole(name, backend, given)
+    return backend
+
+
+def _check_whole(name: str, backend: ExtraBackend, given: Given) -> None:
+    served = BACKENDS[name].protocols if name in BACKENDS else {}
+    if not served and not backend.protocol:
+        raise SettingsError(f"{given.name} in {given.place}: protocol is missing: one of {', '.join(FAMILIES)}")
+    missing = [protocol for protocol in backend.protocol if protocol not in served]
+    if backend.base_url is None and (missing or not served):
+        raise SettingsError(f"{given.name} in {given.place}: base_url is missing")
+
+
+def _protocols(given: Given) -> tuple[str, ...]:
+    words = given.value if isinstance(given.value, list) else [given.value]
+    reader = OneOf(tuple(FAMILIES))
+    if not words:
+        raise given.must_be(reader.allowed)
+    return tuple(dict.fromkeys(str(Given(given.name, word, given.place).read(reader)) for word in words))
+
+
+def _variable(given: Given) -> str:
+    """Somebody may have written the key itself here: the value is not shown."""
+    if not isinstance(given.value, str) or not VARIABLE.fullmatch(given.value):
+        raise Given(given.name, None, given.place, secret=True).must_be("the name of an environment variable")
+    return given.value
+
+
+def _headers(given: Given) -> dict[str, str]:
+    """Values may be secrets, as keys are."""
+    headers = {}
+    for name, value in given.entries("a mapping of header names to values").items():
+        entry = Given(f"{given.name}.{show(name)}", value, given.place, secret=True)
+        text = str(value)
+        if not HEADER_NAME.fullmatch(name) or not re.fullmatch(r"[ -~]*", text) or isinstance(value, dict | list):
+            raise entry.must_be("a header name with a value of visible ASCII characters")
+        headers[name.lower()] = text
+    return headers
+
+
+def read_model_defaults(given: Given) -> dict[str, ModelDefaults]:
+    entries = given.entries("a mapping of model names or patterns to their defaults")
+    return {name: _model_defaults(given.inside(name, value)) for name, value in entries.items()}
+
+
+def _model_defaults(given: Given) -> ModelDefaults:
+    readers = {name: _reader(ModelDefaults, name) for name in ModelDefaults.model_fields}
+    found: dict[str, Any] = {}
+    for key, value in given.entries(f"a mapping with {', '.join(readers)}").items():
+        entry = given.inside(key, value)
+        if key not in readers:
+            raise unknown(entry, readers)
+        if value is not None:
+            found[key] = entry.read(readers[key])
+    return ModelDefaults(**found)
+
+
+def _reader(model: type[BaseModel], field: str) -> Reader:
+    reader: Reader = model.model_fields[field].metadata[0]
+    return reader
+
+
+def read_failover_routes(given: Given, backends: Collection[str]) -> dict[str, FailoverRoute]:
+    entries = given.entries("a mapping of route names to {policy, elements}")
+    return {name: _route(given.inside(name, value), backends) for name, value in entries.items()}
+
+
+def _route(given: Given, backends: Collection[str]) -> FailoverRoute:
+    entries = dict(given.entries("a mapping with policy and elements"))
+    for key in entries:
+        if key not in FailoverRoute.model_fields:
+            raise unknown(given.inside(key, None), FailoverRoute.model_fields)
+    policy = given.inside("policy", entries.get("policy")).read(OneOf(POLICIES))
+    elements = given.inside("elements", entries.get("elements", []))
+    if not isinstance(elements.value, list):
+        raise elements.must_be("a list of backend:model")
+    places = (Given(elements.name, element, given.place) for element in elements.value)
+    return FailoverRoute(policy=str(policy), elements=tuple(_element(place, backends) for place in places))
+
+
+def _element(given: Given, backends: Collection[str]) -> str:
+    for mark in ":/":
+        backend, found, model = str(given.value).partition(mark)
+        if found and model and backend in backends:
+            return f"{backend}:{model}"
+    raise given.must_be(f"backend:model with a backend of {', '.join(backends)}")
+
+
+def read_aliases(given: Given) -> dict[str, str]:
+    entries = given.entries("a mapping of names to texts")
+    return {name: str(given.inside(name, value).read(Text())) for name, value in entries.items()}
