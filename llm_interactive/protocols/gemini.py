@@ -88,6 +88,7 @@ OWN_FILES = ("https://generativelanguage.googleapis.com/", "gs://")
 
 class Gemini(Protocol):
     name = NAME
+    counts_tokens = True
 
     def read_request(self, body: dict[str, Json], call: Call) -> Conversation:
         return _read_request(body, call)
@@ -366,6 +367,7 @@ def _with_foreign_thinking(messages: list[Message]) -> list[Message]:
     return [
         message.edit(parts=tuple(read[number])) if number in touched else message
         for number, message in enumerate(messages)
+        if read[number] or number not in touched
     ]
 
 

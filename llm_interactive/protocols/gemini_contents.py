@@ -72,9 +72,15 @@ class ContentsWriter:
         self.notes = notes
         self.names = names
         self.called = conversation.call_names()
+        own = conversation.read_by(NAME)
+        self.ids = None if own is None else _call_ids(own)
+        """What the client called its calls itself: ids given for want of one must not come up beside calls without."""
 
     def name(self, name: str) -> str:
         return self.names.get(name, name)
+
+    def id(self, id_: str) -> dict[str, Json]:
+        return {"id": id_} if self.ids is None or id_ in self.ids else {}
 
     def system(self) -> dict[str, Json]:
         later = mid_system(self.conversation)
@@ -152,7 +158,7 @@ class ContentsWriter:
         return answers + pictures
 
     def _answer(self, call_id: str, name: str, response: Json) -> dict[str, Any]:
-        return {"functionResponse": {"id": call_id, "name": self.name(name), "response": response}}
+        return {"functionResponse": {**self.id(call_id), "name": self.name(name), "response": response}}
 
     def _result(self, result: ToolResult, name: str, beside: list[Json]) -> Json:
         answer = self._answer(result.call_id, name, _response(result))
@@ -204,7 +210,7 @@ class ContentsWriter:
 
     def _call(self, call: ToolCall) -> Json:
         args = {"input": call.arguments} if call.custom else _arguments(call.arguments)
-        written: dict[str, Json] = {"functionCall": {"id": call.id, "name": self.name(call.name), "args": args}}
+        written: dict[str, Json] = {"functionCall": {**self.id(call.id), "name": self.name(call.name), "args": args}}
         if call.signature is not None and is_base64(call.signature):
             written["thoughtSignature"] = call.signature
         return written
@@ -232,6 +238,21 @@ def _turns(messages: Iterable[Message]) -> list[tuple[str, list[Part]]]:
         else:
             turns.append((role, list(message.parts)))
     return turns
+
+
+def _call_ids(body: Json) -> set[str]:
+    found: set[str] = set()
+    waiting = [body]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            call = value.get("functionCall") or value.get("function_call")
+            if isinstance(call, dict) and isinstance(call.get("id"), str):
+                found.add(call["id"])
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return found
 
 
 def _result_text(result: ToolResult) -> str:

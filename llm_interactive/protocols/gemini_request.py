@@ -126,7 +126,7 @@ def _body(conversation: Conversation, target: Target, notes: Notes) -> tuple[dic
         body, fields = {}, list(FIELD_KEYS)
         names = _short_names(conversation)
         _note_foreign(conversation, notes)
-    write = _writers(conversation, target, notes, names)
+    write = _writers(conversation, target, notes, names) if fields else {}
     for field in fields:
         holder, keys = FIELD_KEYS[field]
         _put(body, holder, keys, write[field]())
