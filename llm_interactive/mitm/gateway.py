@@ -88,7 +88,7 @@ class Gateway:
 
     def _apply(self) -> None:
         assert self.settings is not None
-        backends = dict(settings_module.configured(self.settings))
+        backends = dict(catalog.configured(self.settings))
         if self._demo is not None:
             backends["demo"] = catalog.demo(self._demo.url, self._demo_token)
         self._configuration = Configuration(
