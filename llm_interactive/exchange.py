@@ -52,6 +52,9 @@ KEPT_REPLY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "reques
 KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 """Headers of another vendor's reply that mean something to any client (TRAPS T91)."""
 
+SAME_SERVICE = {"openai-responses": "openai"}
+"""Backends that are another door of the same service."""
+
 REFUSAL_LIMIT = 256 * 1024
 
 
@@ -221,8 +224,9 @@ class Exchange:
         """Another path of a vendor goes to a backend of that vendor (SPEC 1)."""
         backends = self.configuration.backends
         default = self.configuration.default_backend
-        serving = [b for b in backends.values() if self.call.protocol in b.protocols]
-        serving.sort(key=lambda backend: backend.name != default)
+        family = catalog.FAMILIES[self.call.protocol]
+        serving = [b for b in backends.values() if b.vendor == family and b.name != "demo"]
+        serving.sort(key=lambda backend: (backend.name != default, self.call.protocol not in backend.protocols))
         if not serving:
             raise NotFound(f"no backend that serves {self.call.path} is configured")
         return plan.plan(serving[0], self.asked_model or "", self.call.protocol)
@@ -262,7 +266,8 @@ class Exchange:
             headers |= protocol.credentials(backend.keys[attempt.key_ordinal - 1].get_secret_value())
         if self.conversation is None:
             return self._encode_passed(base_url, attempt.protocol, headers)
-        target = Target(backend.name, attempt.model, backend.name, facts(backend.name, attempt.model))
+        vendor = SAME_SERVICE.get(backend.name, backend.name)
+        target = Target(backend.name, attempt.model, vendor, facts(vendor, attempt.model))
         write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
         wire = write(self.conversation, target, self.notes)
         self._tool_names = wire.tool_names

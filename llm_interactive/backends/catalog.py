@@ -12,6 +12,7 @@ from llm_interactive.settings import ExtraBackend, Settings
 
 __all__ = [
     "BACKENDS",
+    "FAMILIES",
     "Backend",
     "ConfiguredBackend",
     "configured",

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -50,7 +51,7 @@ async def _row(exchange: Exchange, try_: Try) -> UsageRow:
     usage, estimated = await _usage(exchange, try_)
     return UsageRow(
         request_id=exchange.id,
-        timestamp=datetime.now(UTC) - timedelta(seconds=duration),
+        timestamp=datetime.now(UTC) - timedelta(seconds=time.monotonic() - try_.begun),
         session=headers.get("x-session-id", "default"),
         username=headers.get("x-user-id", "anonymous"),
         project=headers.get("x-project"),
