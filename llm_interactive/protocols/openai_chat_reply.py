@@ -190,7 +190,7 @@ class _Decoder:
                 for position, call in enumerate(value if isinstance(value, list) else ()):
                     if isinstance(call, dict):
                         self.call(call, position, number, state, events)
-            elif key == "function_call" and isinstance(value, dict):
+            elif key == "function_call" and isinstance(value, dict) and any(value.values()):
                 self.call({"index": 0, "function": value}, 0, number, state, events)
             elif key in _DELTA_READERS:
                 _DELTA_READERS[key](value, delta, number, events)
