@@ -8,7 +8,7 @@ that says more of the name wins, and a row for one backend before a row for all.
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -49,7 +49,7 @@ class Row:
         return self.backend is not None, len(re.sub(r"\[[^]]*\]|[*?]", "", self.pattern))
 
     def holds(self, backend: str, name: str) -> bool:
-        return self.backend in (None, backend) and fnmatchcase(name, self.pattern)
+        return self.backend in (None, backend) and (name == self.pattern or fnmatchcase(name, self.pattern))
 
 
 def plain_name(model: str) -> str:
@@ -65,9 +65,13 @@ def facts(backend: str, model: str) -> ModelFacts:
     """What is known of `model` where `backend` serves it."""
     name = plain_name(model)
     published = Row(name, None, LIMITS.get(name, {}))
-    rows = [published, *(row for row in ROWS if row.holds(backend, name))]
+    return combine((published, *ROWS), backend, name)
+
+
+def combine(rows: Iterable[Row], backend: str, name: str) -> ModelFacts:
+    """The facts of the rows that hold for a plain name, the heavier one's where two disagree (the later of equals)."""
     known: dict[str, Any] = {}
-    for row in sorted(rows, key=lambda row: row.weight):
+    for row in sorted((row for row in rows if row.holds(backend, name)), key=lambda row: row.weight):
         known |= row.facts
     return replace(ModelFacts(), **known)
 

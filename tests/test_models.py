@@ -8,7 +8,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from llm_interactive.conversation import Sampling
-from llm_interactive.models import LIMITS, ROWS, facts, plain_name, vendor_of
+from llm_interactive.models import LIMITS, ROWS, Row, combine, facts, plain_name, vendor_of
 from llm_interactive.protocols.base import ModelFacts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -162,6 +162,19 @@ def test_the_host_counts_too() -> None:
     assert "temperature" in facts("moonshot", "kimi-k3").refuses
     assert "temperature" not in facts("openrouter", "moonshotai/kimi-k3").refuses
     assert facts("ollama", "qwen3:8b").reasoning == "effort"
+
+
+def test_rows_add_up_whatever_their_order() -> None:
+    rows = [
+        Row("*", "host", {"images": False}),
+        Row("ab*", None, {"context": 2, "images": True}),
+        Row("a*", None, {"context": 1, "max_output": 9}),
+        Row("a[bc]", None, {"prefill": False}),
+        Row("b*", None, {"prefill": True}),
+    ]
+    for order in (rows, rows[::-1]):
+        assert combine(order, "host", "abc") == ModelFacts(context=2, max_output=9, images=False)
+        assert combine(order, "other", "ab") == ModelFacts(context=2, max_output=9, images=True, prefill=False)
 
 
 def test_the_row_that_says_more_wins() -> None:

@@ -184,6 +184,8 @@ def test_every_part_of_a_conversation_counts() -> None:
     call = ToolCall(id="c", name="f", arguments=f'{{"q": "{words}"}}')
     richer = [
         bare.edit(system=(Text(text=words),)),
+        bare.edit(system=(Media(kind="image", data="AAAA"),)),
+        bare.edit(messages=bare.messages * 2),
         bare.edit(tools=(Tool(name="f", description=words, schema={"type": "object"}),)),
         bare.edit(tools=(Opaque(what="hosted tool", source=Source("openai_responses", {"type": words})),)),
         bare.edit(output=OutputFormat(kind="json_schema", schema={"title": words})),
@@ -197,7 +199,7 @@ def test_every_part_of_a_conversation_counts() -> None:
         user(Text(text="hi"), Opaque(what="block", source=Source("anthropic_messages", {"type": words}))),
     ]
     least = count_conversation(bare, "gpt-4o")
-    assert 1 <= least <= 12
+    assert 5 <= least <= 12
     for conversation in richer:
         assert count_conversation(conversation, "gpt-4o") >= least + 4, conversation
 
@@ -207,6 +209,7 @@ def test_every_part_of_a_conversation_counts() -> None:
     [
         (Media(kind="image", data="A" * 4_000_000), 1_000),
         (Media(kind="image", data="A" * 4_000_000, detail="low"), 85),
+        (Media(kind="document", text="one"), 1),
         (Media(kind="document", file_id="file-1"), 1_500),
         (Media(kind="document", data="A" * 800_000), 30_000),
         (Media(kind="document", data="A" * 40_000_000), 100_000),
