@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -73,7 +73,8 @@ class ExtraBackend(_Entry):
     protocol: tuple[str, ...] = ()
     base_url: str | None = None
     api_key_env: str | None = None
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, str] = Field({}, repr=False)
+    """Values may be secrets."""
 
 
 SECTIONS = ("backends", "model_defaults", "failover_routes", "aliases")

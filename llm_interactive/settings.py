@@ -107,7 +107,7 @@ class Settings(BaseModel):
         bool, Setting("REDACT_API_KEYS_IN_PROMPTS", Boolean(), "no key or secret leaves in a prompt")
     ] = True
     redaction_restore: Annotated[
-        bool, Setting("REDACTION_RESTORE", Boolean(), "put redacted secrets back where a reply repeats their place")
+        bool, Setting("REDACTION_RESTORE", Boolean(), "put redacted secrets back into the arguments of tool calls")
     ] = False
     disable_auth: Annotated[
         bool, Setting("DISABLE_AUTH", Boolean(), "ask for no client key; then only this machine may connect")
@@ -172,7 +172,7 @@ class Settings(BaseModel):
     ] = ()
     intercept_hosts: Annotated[
         tuple[str, ...],
-        Setting("LLM_INTERCEPT_HOSTS", Hosts(), "hosts whose LLM calls are recognised besides the known providers'"),
+        Setting("LLM_INTERCEPT_HOSTS", Hosts(), "more hosts whose OpenAI-compatible calls are caught on their way"),
     ] = ()
     home: Annotated[Path, Setting("LLM_PROXY_HOME", Text("a folder"), "folder of the database")] = Path(
         "~/.llm-interactive-proxy"

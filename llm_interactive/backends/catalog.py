@@ -41,7 +41,7 @@ class ConfiguredBackend:
     name: str
     protocols: Mapping[str, str]
     keys: tuple[SecretStr, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     vendor: str = "openai"
 
 
