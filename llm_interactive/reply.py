@@ -149,7 +149,10 @@ class Reply:
                 if self.first is None:
                     self.first = self._clock()
                     self.begun = True
-                self._note_content(event)
+                if isinstance(event, SAID):
+                    self.said.append(event.text)
+                else:
+                    self._note_call(event)
             elif isinstance(event, Used):
                 self.usage = event.usage
             elif isinstance(event, Started):
@@ -166,10 +169,8 @@ class Reply:
                 self.ended = True
         return None
 
-    def _note_content(self, event: Event) -> None:
-        if isinstance(event, SAID):
-            self.said.append(event.text)
-        elif isinstance(event, ToolCallStarted):
+    def _note_call(self, event: Event) -> None:
+        if isinstance(event, ToolCallStarted):
             self.calls.append(event)
             self.said.append(event.name)
         elif isinstance(event, ToolCallDelta):

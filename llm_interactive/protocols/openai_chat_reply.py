@@ -141,6 +141,20 @@ class _Decoder:
         created = created if isinstance(created, int) else None
         return [Started(str(chunk.get("id") or ""), str(chunk.get("model") or ""), created)]
 
+    def plain_text(self, chunk: dict[str, Json]) -> TextDelta | None:
+        """The chunk that nearly all are, a piece of text and nothing else, read the short way."""
+        choices = chunk.get("choices")
+        if not self.started or type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
+            return None
+        choice = choices[0]
+        delta = choice.get("delta")
+        if type(delta) is not dict or len(delta) != 1 or choice.get("finish_reason") or choice.get("logprobs"):
+            return None
+        text = delta.get("content")
+        if type(text) is not str or not text or choice.get("error") or chunk.get("usage") or chunk.get("error"):
+            return None
+        return TextDelta(text, choice.get("index") or 0)
+
     def chunk(self, chunk: dict[str, Json], place: str) -> list[Event]:
         if chunk.get("error"):
             return [Failed(_stream_error(chunk))]
@@ -329,6 +343,8 @@ class StreamReader(ReplyReader):
             return Frame(event.raw)
         if event.name == "error" and "error" not in chunk:
             chunk = {"error": chunk}
+        if (plain := self._decoder.plain_text(chunk)) is not None:
+            return Frame(event.raw, (plain,))
         events = self._decoder.chunk(chunk, "delta")
         self._done = self._done or any(isinstance(e, Failed) for e in events)
         return Frame(event.raw, tuple(events))
@@ -416,14 +432,13 @@ class StreamWriter(ReplyWriter):
     def _pass(self, frame: Frame) -> bytes:
         usage_only = False
         for event in frame.events:
-            match event:
-                case Started(id=id_, created=created):
-                    self._created = created if created is not None else self._created
-                    self._set_id(id_)
-                case Used():
-                    usage_only = len(frame.events) == 1
-                case TextDelta() | ThinkingDelta():
-                    self._begun.add(event.choice)
+            if isinstance(event, TextDelta | ThinkingDelta):
+                self._begun.add(event.choice)
+            elif isinstance(event, Started):
+                self._created = event.created if event.created is not None else self._created
+                self._set_id(event.id)
+            elif isinstance(event, Used):
+                usage_only = len(frame.events) == 1
         if self._ask:
             return frame.source
         if usage_only and b'"choices":[]' in frame.source.replace(b" ", b""):
@@ -531,8 +546,10 @@ class WholeWriter(ReplyWriter):
                 self._add(self._choice(event.choice), event)
 
     def _choice(self, number: int) -> dict[str, Any]:
-        empty: dict[str, Any] = {"text": [], "thinking": [], "refusal": [], "calls": {}, "cited": [], "logprobs": [], "reason": None}
-        return self._choices.setdefault(number, empty)
+        if number not in self._choices:
+            lists = {key: [] for key in ("text", "thinking", "refusal", "cited", "logprobs")}
+            self._choices[number] = {**lists, "calls": {}, "reason": None}
+        return self._choices[number]
 
     def _add(self, choice: dict[str, Any], event: Event) -> None:
         match event:
