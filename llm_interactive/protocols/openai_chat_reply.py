@@ -547,7 +547,7 @@ class WholeWriter(ReplyWriter):
 
     def _choice(self, number: int) -> dict[str, Any]:
         if number not in self._choices:
-            lists = {key: [] for key in ("text", "thinking", "refusal", "cited", "logprobs")}
+            lists: dict[str, list[Any]] = {key: [] for key in ("text", "thinking", "refusal", "cited", "logprobs")}
             self._choices[number] = {**lists, "calls": {}, "reason": None}
         return self._choices[number]
 
