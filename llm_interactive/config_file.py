@@ -80,21 +80,27 @@ class ExtraBackend(_Entry):
 SECTIONS = ("backends", "model_defaults", "failover_routes", "aliases")
 
 
-def read_yaml(path: Path, name: str) -> Mapping[str, object]:
-    """The file's top mapping. Errors say where, not what: the text there may be a key. `name`: of the setting that
-    named the file."""
+def read_yaml(path: Path, named: Given) -> Mapping[str, object]:
+    """The file's top mapping. Errors say where, not what: the text there may be a key. `named`: the setting that says
+    which file it is."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"{name}={show(path)}: the file cannot be read: {why}") from None
+        raise SettingsError(f"{named.name}={show(named.value)}: the file cannot be read: {why}") from None
     try:
         content = YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{name}={show(path)}: {_fault(error)}") from None
+        raise SettingsError(f"{named.name}={show(named.value)}: {_fault(error)}") from None
     if content is None:
         return {}
-    return Given(name, content, str(path)).entries("a file whose top level is a mapping of settings")
+    return _top(named, content)
+
+
+def _top(named: Given, content: object) -> Mapping[str, object]:
+    if isinstance(content, dict) and all(isinstance(key, str) for key in content):
+        return content
+    raise named.must_be("a file whose top level is a mapping of settings")
 
 
 def _fault(error: Exception) -> str:
@@ -108,7 +114,7 @@ def unknown(given: Given, known: Iterable[str]) -> SettingsError:
     close = difflib.get_close_matches(name.lower(), known, n=1)
     where = f" in {given.place}" if given.place else ""
     meant = f"; did you mean {close[0]}?" if close else ""
-    return SettingsError(f"{given.name}{where}: there is no such setting{meant}")
+    return SettingsError(f"{show(given.name)}{where}: there is no such setting{meant}")
 
 
 def read_backends(given: Given) -> dict[str, ExtraBackend]:

@@ -239,7 +239,7 @@ def load(options: Mapping[str, str], environ: Mapping[str, str], cwd: Path) -> S
     variables = {**dotenv, **{name: Given(name, value) for name, value in environ.items() if value}}
     chosen = {name: Given(name, value) for name, value in options.items() if value}
     config = _config_path(chosen, variables, environ, cwd)
-    content = config_file.read_yaml(config.path, config.given.name) if config else {}
+    content = config_file.read_yaml(config.path, config.given) if config else {}
     place = str(config.path) if config else ""
     sections = {name: Given(name, content.get(name), place) for name in config_file.SECTIONS}
     backends = config_file.read_backends(sections["backends"])
