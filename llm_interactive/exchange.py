@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from llm_interactive import compression, protocols, wire_json
@@ -26,9 +27,11 @@ from llm_interactive.errors import BadRequest, NotFound, ProxyError, TooLarge, U
 from llm_interactive.events import Reason, Usage
 from llm_interactive.models import facts, vendor_of
 from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
+from llm_interactive.protocols.openai_chat_request import SENDS_REASONING_BACK
 from llm_interactive.reply import NOTHING, PassedReply, Reply, Step
 from llm_interactive.routing import plan
 from llm_interactive.routing.plan import Attempt
+from llm_interactive.thoughts import Listener, Thoughts
 
 HOP_BY_HOP = frozenset(
     [
@@ -51,6 +54,8 @@ HOP_BY_HOP = frozenset(
 KEPT_REPLY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id")
 KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 """Headers of another vendor's reply that mean something to any client (TRAPS T91)."""
+
+SESSION_HEADERS = ("x-session-id", "x-claude-code-session-id", "session_id", "session-id")
 
 SAME_SERVICE = {"openai-responses": "openai"}
 """Backends that are another door of the same service."""
@@ -104,6 +109,7 @@ class Configuration:
 
     backends: Mapping[str, ConfiguredBackend]
     default_backend: str | None = None
+    thoughts: Thoughts = field(default_factory=Thoughts)
     timeout: float = 300.0
     body_limit: int = 64 * 1024 * 1024
 
@@ -143,11 +149,14 @@ class Exchange:
         configuration: Configuration,
         *,
         method: str = "POST",
+        client: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = "req_" + secrets.token_hex(12)
         self.call = call
         self.method = method
+        self._client = client
+        self.session_name = "default"
         self.configuration = configuration
         self.frontend: Protocol = protocols.named(call.protocol)
         self.conversation: Conversation | None = None
@@ -170,6 +179,11 @@ class Exchange:
         self._reply_headers: list[tuple[str, str]] = []
         self._tool_names: Mapping[str, str] = {}
         self._sent = False
+
+    @property
+    def session(self) -> str:
+        """The client's own name for its session, within its key: two clients never share one."""
+        return f"{self._client}/{self.session_name}"
 
     @property
     def timeout(self) -> float:
@@ -202,6 +216,7 @@ class Exchange:
             raise BadRequest(f"the body is nested more than {wire_json.MAX_DEPTH} levels deep")
         self.conversation = self.frontend.read_request(parsed, self.call)
         self.asked_model = self.conversation.model
+        self.session_name = session_id(self.call.headers, parsed)
 
     def plan(self) -> None:
         """Decide on the attempts. Raises `ProxyError` where there is nothing to try."""
@@ -268,8 +283,11 @@ class Exchange:
             return self._encode_passed(base_url, attempt.protocol, headers)
         vendor = SAME_SERVICE.get(backend.name, backend.name)
         target = Target(backend.name, attempt.model, vendor, facts(vendor, attempt.model))
+        conversation = self.conversation
+        if attempt.protocol != self.call.protocol or vendor in SENDS_REASONING_BACK:
+            conversation = self.configuration.thoughts.restore(self.session, conversation)
         write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
-        wire = write(self.conversation, target, self.notes)
+        wire = write(conversation, target, self.notes)
         self._tool_names = wire.tool_names
         headers = {"content-type": "application/json", **wire.headers, **headers}
         url = catalog.join(base_url, attempt.protocol, wire.path)
@@ -327,6 +345,7 @@ class Exchange:
             clock=self._clock,
             tool_names=self._tool_names,
             decode=compression.decoder(encoding) if encoding != "identity" else None,
+            listener=Listener(attempt.protocol),
         )
         kept = [(n, v) for n, v in headers if n not in HOP_BY_HOP] if same else _portable(headers)
         self._reply_headers = [(n, v) for n, v in kept if n != "content-type"]
@@ -364,6 +383,8 @@ class Exchange:
         reply = self._reply
         if step.ended and isinstance(reply, (Reply, PassedReply)):
             self._note_end(reply, self.tries[-1])
+            if isinstance(reply, Reply) and reply.listener is not None:
+                self.configuration.thoughts.remember(self.session, reply.listener.thoughts)
         return step
 
     def _note_end(self, reply: Reply | PassedReply, last: Try) -> None:
@@ -415,6 +436,16 @@ class Exchange:
 
     def too_large(self) -> None:
         self.fail(TooLarge(f"the request is larger than {self.body_limit} bytes"))
+
+
+def session_id(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
+    """The first that is present (SPEC 4): a session header, a known client's own field, else "default"."""
+    for name in SESSION_HEADERS:
+        if headers.get(name):
+            return headers[name]
+    metadata = body.get("metadata")
+    named = metadata.get("user_id") if isinstance(metadata, dict) else None
+    return str(named or body.get("prompt_cache_key") or "default")
 
 
 def _portable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

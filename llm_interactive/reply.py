@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from llm_interactive import compression
 from llm_interactive.compression import Decoder
+from llm_interactive.conversation import Thinking
 from llm_interactive.errors import ProxyError, UpstreamError
 from llm_interactive.events import (
     CONTENT,
@@ -25,12 +26,14 @@ from llm_interactive.events import (
     Started,
     TextDelta,
     ThinkingDelta,
+    ThinkingEnded,
     ToolCallDelta,
     ToolCallStarted,
     Usage,
     Used,
 )
 from llm_interactive.protocols.base import ReplyReader, ReplyWriter
+from llm_interactive.thoughts import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +58,9 @@ type Watch = Callable[[Frame], Frame | None]
 
 
 class Reply:
-    """`decode`: for a body that came compressed though it was asked not to. `tool_names`: as sent -> as the client wrote them. `clock` gives seconds. After the end: what was `usage`, the
-    `reason`, the `error`, and `first`, the clock's time of the first content."""
+    """`decode`: for a body that came compressed though it was asked not to. `tool_names`: as sent -> as the client
+    wrote them. `listener`: collects reasoning that must come back. `clock` gives seconds. After the end: what was the
+    `usage`, the `reason`, the `error`, and `first`, the clock's time of the first content."""
 
     def __init__(
         self,
@@ -67,9 +71,11 @@ class Reply:
         tool_names: Mapping[str, str] | None = None,
         watches: tuple[Watch, ...] = (),
         decode: Decoder | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self._reader, self._writer = reader, writer
         self._decode = decode
+        self.listener = listener
         self._clock = clock
         self._tool_names = tool_names or {}
         self._watches = watches
@@ -151,6 +157,8 @@ class Reply:
                     self.begun = True
                 if isinstance(event, SAID):
                     self.said.append(event.text)
+                    if isinstance(event, ThinkingDelta) and self.listener is not None:
+                        self.listener.text(event.text)
                 else:
                     self._note_call(event)
             elif isinstance(event, Used):
@@ -170,7 +178,13 @@ class Reply:
         return None
 
     def _note_call(self, event: Event) -> None:
-        if isinstance(event, ToolCallStarted):
+        if isinstance(event, ThinkingEnded) and self.listener is not None:
+            self.listener.ended(
+                Thinking(signature=event.signature, redacted=event.redacted, origin=event.origin, item_id=event.item_id)
+            )
+        elif isinstance(event, ToolCallStarted):
+            if self.listener is not None:
+                self.listener.called(event.id, event.signature)
             self.calls.append(event)
             self.said.append(event.name)
         elif isinstance(event, ToolCallDelta):

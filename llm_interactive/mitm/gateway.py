@@ -5,6 +5,7 @@ several addons, mitmproxy would log the exception of one and let the flow go on 
 """
 
 import asyncio
+import hashlib
 import ipaddress
 import logging
 import os
@@ -91,8 +92,11 @@ class Gateway:
         backends = dict(catalog.configured(self.settings))
         if self._demo is not None:
             backends["demo"] = catalog.demo(self._demo.url, self._demo_token)
-        self._configuration = Configuration(
-            backends=backends, default_backend=self.settings.backend, timeout=self.settings.proxy_timeout
+        self._configuration = replace(
+            self._configuration,
+            backends=backends,
+            default_backend=self.settings.backend,
+            timeout=self.settings.proxy_timeout,
         )
         self._models.forget()
 
@@ -122,9 +126,10 @@ class Gateway:
         except ProxyError as error:
             self._refuse(flow, headers, error)
             return
+        client = _client(entry.credentials_of(headers, flow.request.path.partition("?")[2]))
         self._hide_credentials(flow)
         if call is not None and call.operation not in ("models", "model") and "upgrade" not in headers:
-            self._exchanges[flow.id] = Exchange(call, self._configuration, method=flow.request.method)
+            self._exchanges[flow.id] = Exchange(call, self._configuration, method=flow.request.method, client=client)
 
     def _configured(self) -> Settings:
         assert self.settings is not None
@@ -237,6 +242,11 @@ class Gateway:
         exchange = self._exchanges.pop(flow.id, None)
         if exchange is not None and exchange.tries:
             flow.comment = flow.comment or exchange.summary()
+
+
+def _client(credentials: list[str]) -> str:
+    """Tells clients apart without keeping their keys."""
+    return hashlib.sha256(credentials[0].encode("utf-8", "surrogateescape")).hexdigest()[:16] if credentials else ""
 
 
 def _is_loopback(host: str) -> bool:

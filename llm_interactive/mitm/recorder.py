@@ -52,7 +52,7 @@ async def _row(exchange: Exchange, try_: Try) -> UsageRow:
     return UsageRow(
         request_id=exchange.id,
         timestamp=datetime.now(UTC) - timedelta(seconds=time.monotonic() - try_.begun),
-        session=headers.get("x-session-id", "default"),
+        session=exchange.session_name,
         username=headers.get("x-user-id", "anonymous"),
         project=headers.get("x-project"),
         caller_name=headers.get("user-agent"),

@@ -1,0 +1,92 @@
+"""Reasoning that has to go back to the model with its tool calls, for clients whose protocol has no place for it.
+
+Vendors sign the reasoning before a tool call and want it back in the next turn (TRAPS T52, T56, T57). It is remembered
+here by session and tool-call id, and put into the history again where the client left it out. Bounded: the oldest
+sessions and calls are forgotten first.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from llm_interactive.conversation import Conversation, Message, Part, Thinking, ToolCall
+
+MAX_SESSIONS = 1000
+MAX_CALLS = 500
+"""Calls remembered in one session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """What stood before one call. `signature` is on the call itself (Gemini)."""
+
+    parts: tuple[Thinking, ...] = ()
+    signature: str | None = None
+
+
+class Thoughts:
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[str, OrderedDict[str, Thought]] = OrderedDict()
+
+    def remember(self, session: str, thoughts: Mapping[str, Thought]) -> None:
+        """By tool-call id."""
+        if not thoughts:
+            return
+        known = self._sessions.setdefault(session, OrderedDict())
+        self._sessions.move_to_end(session)
+        known.update(thoughts)
+        while len(known) > MAX_CALLS:
+            known.popitem(last=False)
+        while len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+
+    def restore(self, session: str, conversation: Conversation) -> Conversation:
+        known = self._sessions.get(session)
+        if not known:
+            return conversation
+        messages = tuple(_restored(message, known) for message in conversation.messages)
+        if all(new is old for new, old in zip(messages, conversation.messages, strict=True)):
+            return conversation
+        return conversation.edit(messages=messages)
+
+
+def _restored(message: Message, known: Mapping[str, Thought]) -> Message:
+    calls = [part for part in message.parts if isinstance(part, ToolCall) and part.id in known]
+    if message.role != "assistant" or not calls:
+        return message
+    has_thinking = any(isinstance(part, Thinking) for part in message.parts)
+    first: list[Part] = []
+    rest: list[Part] = []
+    for part in message.parts:
+        if isinstance(part, ToolCall) and (thought := known.get(part.id)) is not None:
+            if not has_thinking:
+                (rest if part is not calls[0] else first).extend(thought.parts)  # the first thinking opens the turn
+            if part.signature is None and thought.signature is not None:
+                part = replace(part, signature=thought.signature, source=None)
+        rest.append(part)
+    parts = (*first, *rest)
+    return message if parts == message.parts else message.edit(parts=parts)
+
+
+class Listener:
+    """Collects the thoughts of one reply as its events go by."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._text: list[str] = []
+        self._parts: list[Thinking] = []
+        self.thoughts: dict[str, Thought] = {}
+
+    def text(self, text: str) -> None:
+        self._text.append(text)
+
+    def ended(self, part: Thinking) -> None:
+        self._parts.append(replace(part, text="".join(self._text)))
+        self._text.clear()
+
+    def called(self, id_: str, signature: str | None) -> None:
+        if self._text:
+            self.ended(Thinking(origin=self._origin))
+        if self._parts or signature is not None:
+            self.thoughts[id_] = Thought(tuple(self._parts), signature)
+        self._parts.clear()
