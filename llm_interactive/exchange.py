@@ -28,6 +28,7 @@ from llm_interactive.events import Reason, Usage
 from llm_interactive.models import facts, vendor_of
 from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
 from llm_interactive.protocols.openai_chat_request import SENDS_REASONING_BACK
+from llm_interactive.protocols.openai_responses_store import ResponseStore
 from llm_interactive.reply import NOTHING, PassedReply, Reply, Step
 from llm_interactive.routing import plan
 from llm_interactive.routing.plan import Attempt
@@ -110,6 +111,7 @@ class Configuration:
     backends: Mapping[str, ConfiguredBackend]
     default_backend: str | None = None
     thoughts: Thoughts = field(default_factory=Thoughts)
+    responses: ResponseStore = field(default_factory=ResponseStore)
     timeout: float = 300.0
     body_limit: int = 64 * 1024 * 1024
 
@@ -214,6 +216,8 @@ class Exchange:
             raise BadRequest(f"the body must be a JSON object, not {type(parsed).__name__}")
         if wire_json.depth_exceeds(parsed):
             raise BadRequest(f"the body is nested more than {wire_json.MAX_DEPTH} levels deep")
+        if self.configuration.responses.knows(parsed.get("previous_response_id")):
+            parsed = self.configuration.responses.expand(parsed)
         self.conversation = self.frontend.read_request(parsed, self.call)
         self.asked_model = self.conversation.model
         self.session_name = session_id(self.call.headers, parsed)
@@ -385,7 +389,18 @@ class Exchange:
             self._note_end(reply, self.tries[-1])
             if isinstance(reply, Reply) and reply.listener is not None:
                 self.configuration.thoughts.remember(self.session, reply.listener.thoughts)
+                self._store_response(reply)
         return step
+
+    def _store_response(self, reply: Reply) -> None:
+        """A later request may go on from this response, which no provider keeps (TRAPS T96)."""
+        response, conversation = reply.response, self.conversation
+        if not response or reply.error is not None or self.tries[-1].attempt.protocol == self.call.protocol:
+            return
+        body = conversation.source.json if conversation is not None and conversation.source is not None else {}
+        if body.get("store") is not False:
+            output = response.get("output") or []
+            self.configuration.responses.remember(response["id"], body.get("input") or [], output, dict(response))
 
     def _note_end(self, reply: Reply | PassedReply, last: Try) -> None:
         last.first, last.ended = reply.first, self._clock()

@@ -32,7 +32,7 @@ from llm_interactive.events import (
     Usage,
     Used,
 )
-from llm_interactive.protocols.base import ReplyReader, ReplyWriter
+from llm_interactive.protocols.base import Json, ReplyReader, ReplyWriter
 from llm_interactive.thoughts import Listener
 
 logger = logging.getLogger(__name__)
@@ -90,6 +90,11 @@ class Reply:
         self.said: list[str] = []
         """What the model wrote, for a count of tokens where the provider gives none."""
         self.calls: list[ToolCallStarted] = []
+
+    @property
+    def response(self) -> Mapping[str, Json]:
+        """What the client may name later, see `ReplyWriter.response`."""
+        return self._writer.response
 
     def feed(self, data: bytes) -> Step:
         if self.ended:

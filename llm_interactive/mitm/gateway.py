@@ -26,7 +26,7 @@ from llm_interactive.backends import catalog
 from llm_interactive.backends.demo import DemoServer
 from llm_interactive.errors import ProxyError
 from llm_interactive.exchange import Caught, Configuration, Exchange
-from llm_interactive.mitm import management, options
+from llm_interactive.mitm import management, options, stored_responses
 from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import Recorder
 from llm_interactive.mitm.upstream import LlmHttpLayer
@@ -182,7 +182,10 @@ class Gateway:
         if flow.response is not None:
             return
         exchange = self._exchanges.get(flow.id)
-        if exchange is not None:
+        if exchange is not None and (kept := stored_responses.answer(exchange, flow.request.method)) is not None:
+            del self._exchanges[flow.id]
+            flow.response = kept
+        elif exchange is not None:
             self._walk(exchange, flow)
             await self._count(exchange)
         elif flow.metadata.get("llm_gateway") or self._is_for_gateway(flow):

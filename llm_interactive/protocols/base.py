@@ -147,6 +147,11 @@ class ReplyWriter(ABC):
     @abstractmethod
     def write(self, frame: Frame) -> bytes: ...
 
+    @property
+    def response(self) -> Mapping[str, Json]:
+        """The reply as an object that the client may name by its id later (Responses); empty elsewhere."""
+        return {}
+
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:

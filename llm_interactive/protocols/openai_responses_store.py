@@ -38,8 +38,8 @@ class ResponseStore:
             _, (size, _) = self._entries.popitem(last=False)
             self._bytes -= size
 
-    def knows(self, response_id: str) -> bool:
-        return response_id in self._entries
+    def knows(self, response_id: Json) -> bool:
+        return isinstance(response_id, str) and response_id in self._entries
 
     def forget(self, response_id: str) -> bool:
         found = self._entries.pop(response_id, None)
