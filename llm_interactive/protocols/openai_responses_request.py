@@ -71,7 +71,7 @@ CAPABILITIES: Mapping[str, str] = {
     "refusal": "carried",
     "user": "carried, as a hash where it is longer than 64 characters",
     "metadata": "carried to OpenAI, else noted",
-    "service_tier": "noted",
+    "service_tier": "carried between OpenAI's own protocols, else noted",
     "stored_state": "carried",
     "prompt_cache_marks": "noted",
 }
@@ -80,6 +80,9 @@ COUNTED_KEYS = (
     "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text", "truncation",
     "previous_response_id", "conversation", "personality",
 )  # fmt: skip
+
+SHARED_KEYS = ("moderation", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "service_tier")
+"""Fields that mean the same in both of OpenAI's protocols."""
 
 UNSAID = {
     "top_k": "top_k", "seed": "seed", "frequency_penalty": "frequency_penalty", "presence_penalty": "presence_penalty",
@@ -101,13 +104,11 @@ def write_request(conversation: Conversation, target: Target, notes: Notes) -> W
     own = conversation.read_by(NAME)
     if own is not None:
         return _write_own(own, conversation, target, notes)
-    for key in conversation.owned:
-        owner = conversation.source.protocol if conversation.source else "another protocol"
-        notes.add(f"{key}: not sent, it belongs to {owner}")
     body: dict[str, Json] = {"model": target.model}
     for write in _WRITERS.values():
         body |= write(conversation, target, notes)
     body |= _write_state(conversation, target)
+    body |= _write_owned(conversation, target, notes)
     if conversation.stream:
         body["stream"] = True
     names = _short_names(conversation)
@@ -138,6 +139,16 @@ def write_count_request(conversation: Conversation, target: Target, notes: Notes
     wire = write_request(conversation, target, notes)
     body = {key: wire.body[key] for key in COUNTED_KEYS if key in wire.body}
     return WireRequest("/responses/input_tokens", body, headers=wire.headers)
+
+
+def _write_owned(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
+    """OpenAI's other protocol says some things just so; all else belongs to its owner."""
+    owner = conversation.source.protocol if conversation.source is not None else "another protocol"
+    shared = SHARED_KEYS if owner == "openai_chat" and target.vendor in VENDORS else ()
+    for key in conversation.owned:
+        if key not in shared:
+            notes.add(f"{key}: not sent, it belongs to {owner}")
+    return {key: value for key, value in conversation.owned.items() if key in shared}
 
 
 def _write_messages(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
@@ -274,7 +285,8 @@ def _effort(reasoning: Reasoning, efforts: tuple[str, ...]) -> str:
     if not efforts or effort in efforts:
         return effort
     rank = EFFORTS.index(effort if effort in EFFORTS else "medium")
-    return min(efforts, key=lambda word: abs((EFFORTS.index(word) if word in EFFORTS else 0) - rank))
+    thinking = [word for word in efforts if word in EFFORTS and (effort == "none" or word != "none")] or list(efforts)
+    return min(thinking, key=lambda word: abs((EFFORTS.index(word) if word in EFFORTS else 0) - rank))
 
 
 def _write_reasoning(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
