@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a checkout that is not installed
 
-from llm_interactive.mitm.addons import addons as _addons  # noqa: E402
+from llm_interactive.mitm.addons import addons as _addons
 
 addons = _addons()

@@ -1,4 +1,4 @@
-"""Who may use the gateway (SPEC 3): the proxy's keys, loopback peers where there are none, and never a foreign web page."""
+"""Who may use the gateway (SPEC 3): who has a key of the proxy, or loopback peers; never a foreign web page."""
 
 import hmac
 import ipaddress

@@ -138,7 +138,8 @@ class Tool(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolChoice(Node):
-    """`mode` "named" with `name`; `allowed` narrows auto and required to these tools; `parallel` False: one call a time."""
+    """`mode` "named" goes with `name`; `allowed` narrows auto and required to these tools; `parallel` False: one call
+    at a time."""
 
     mode: Literal["auto", "none", "required", "named"] | None = None
     name: str | None = None

@@ -24,7 +24,9 @@ class Attempt:
     key_ordinal: int | None = None
 
 
-def resolve(model: str, backends: Mapping[str, ConfiguredBackend], default: str | None, vendor: str | None) -> tuple[str, str]:
+def resolve(
+    model: str, backends: Mapping[str, ConfiguredBackend], default: str | None, vendor: str | None
+) -> tuple[str, str]:
     """(backend name, model there). `backend:model` only where the head is a known backend, so that `ft:gpt-4o:org`
     stays a model; a bare name goes to the default, else to its vendor if configured, else to the first backend."""
     head, colon, rest = model.partition(":")
