@@ -6,7 +6,8 @@ when the proxy must close it.
 
 from llm_interactive import sse, wire_json
 from llm_interactive.protocols.base import Json, ReplyContext
-from llm_interactive.protocols.openai_responses_answer import CALL_EVENTS, PARTS, Answer, Item, new_response
+from llm_interactive.protocols.openai_responses_answer import CALL_EVENTS, PARTS, Answer, Item
+from llm_interactive.protocols.openai_responses_object import new_response
 
 _ENDS = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"', b'"response.done"')
 

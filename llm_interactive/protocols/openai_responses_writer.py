@@ -8,7 +8,8 @@ from llm_interactive import wire_json
 from llm_interactive.events import Failed, Finished, Frame
 from llm_interactive.protocols import openai_errors
 from llm_interactive.protocols.base import Json, ReplyContext, ReplyWriter
-from llm_interactive.protocols.openai_responses_answer import NAME, Answer
+from llm_interactive.protocols.openai_responses_answer import Answer
+from llm_interactive.protocols.openai_responses_object import NAME
 from llm_interactive.protocols.openai_responses_passed import Passed, with_model
 
 __all__ = ["StreamWriter", "WholeWriter"]
