@@ -2,13 +2,17 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 import pytest
+from kit.certificates import Authority
 from kit.proxy import PROGRAMS, clean_environment, free_port, running_proxy
+from kit.replies import answer, chat
+from kit.upstream import Upstream
 
 from llm_interactive import cli
 from llm_interactive.mitm import banner
@@ -64,6 +68,26 @@ def test_serve_loads_few_addons_and_all_of_them_for_an_option_of_another(tmp_pat
 
     assert count() < 15
     assert count("--anticomp") > 30
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_calls_caught_on_their_way_and_other_traffic(authority: Authority, http2: bool) -> None:
+    names = ("api.openai.com", "other.example")
+    with (
+        Upstream(chat("caught"), answer({"n": 1}), authority=authority, http2=http2, names=names) as there,
+        running_proxy(mode="serve", hosts=dict.fromkeys(names, there.port), authority=authority) as proxy,
+    ):
+        trust = ssl.create_default_context(cafile=str(proxy.ca_path))
+        with httpx.Client(proxy=proxy.url, verify=trust, http2=http2, timeout=SECONDS, trust_env=False) as client:
+            body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
+            own = {"authorization": "Bearer sk-own"}
+            reply = client.post("https://api.openai.com/v1/chat/completions", json=body, headers=own)
+            assert reply.json()["choices"][0]["message"]["content"] == "caught"
+            assert client.get("https://other.example/v1/models").json() == {"n": 1}
+        assert [(seen.host, seen.header("authorization")) for seen in there.requests] == [
+            ("api.openai.com", "Bearer sk-own"),
+            ("other.example", None),
+        ]
 
 
 def test_flows_are_saved(tmp_path: Path) -> None:
