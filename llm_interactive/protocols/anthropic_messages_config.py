@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from llm_interactive.conversation import Conversation, Opaque, OutputFormat, Tool
+from llm_interactive.conversation import Conversation, Opaque, OutputFormat, Text, Tool
 from llm_interactive.errors import CannotExpress
 from llm_interactive.protocols.anthropic_messages_errors import NAME
 from llm_interactive.protocols.anthropic_messages_schema import output_schema, tool_schema
@@ -234,11 +234,15 @@ class ConfigWriter:
         return {"type": "json_schema", "schema": schema}
 
     def format_instruction(self) -> list[dict[str, Json]]:
-        output = self._conversation.output
+        """JSON without a schema can only be asked for in words; OpenAI wants its clients to do so anyway."""
+        conversation = self._conversation
+        output = conversation.output
         if output is None or output.kind != "json_object":
             return []
         self._notes.add("response_format json_object: asked for in words")
-        return [{"type": "text", "text": JSON_ONLY}]
+        instructions = "".join(part.text for part in conversation.system if isinstance(part, Text))
+        said = any("json" in text.lower() for text in (instructions, *(m.text for m in conversation.messages)))
+        return [] if said else [{"type": "text", "text": JSON_ONLY}]
 
     # --- agreement
 

@@ -1,7 +1,7 @@
 """What was said, as Anthropic's `messages` and `system`: own blocks as they came, others built from meaning.
 
 A conversation of another protocol is brought into legal form: turns of one side together, results first (TRAPS T6),
-each call answered in the next turn and no result alone, no empty text (T34), a user's turn first and last.
+each call answered in the next turn and no result alone, no empty text (T34), a user's turn where there is none.
 """
 
 import base64
@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import re
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llm_interactive import wire_json
@@ -31,7 +31,7 @@ from llm_interactive.protocols.base import Json, Notes, Target
 
 NO_RESULT = "(no result was recorded)"
 NO_WORDS = "Begin."
-"""The user's turn where there is none but there must be one (TRAPS T31, T32)."""
+"""The user's turn where nobody has said anything (TRAPS T31)."""
 GO_ON = "Continue."
 """Said after an assistant's turn to a model that does not go on with it by itself (TRAPS T33)."""
 BEGINNINGS = (
@@ -82,8 +82,15 @@ def arguments_object(arguments: str, custom: bool = False) -> dict[str, Json]:
     return parsed if isinstance(parsed, dict) else {"_raw": arguments}
 
 
-def is_mid_system(messages: Iterable[Message]) -> bool:
-    return any(message.role == "system" for message in messages)
+def _is_misplaced(message: Json, before: list[Json]) -> bool:
+    """Whether instructions stand where an edit has left them after no user's turn, which is refused."""
+    if message["role"] != "system" or not message["content"]:
+        return False
+    if not before:
+        return True
+    content = before[-1]["content"]
+    ending = content[-1].get("type") if isinstance(content, list) and content else ""
+    return before[-1]["role"] == "assistant" and not str(ending).endswith("_tool_result")
 
 
 class HistoryWriter:
@@ -133,10 +140,11 @@ class HistoryWriter:
             else:
                 leading = False
             own = message.read_by(NAME)
+            if own is None:
+                turn = self._turn(message)
+                own = {"role": turn.role, "content": turn.content} if turn.content else None
             if own is not None:
-                written.append(own)
-            elif (turn := self._turn(message)).content:
-                written.append({"role": turn.role, "content": turn.content})
+                written.append({**own, "role": "user"} if _is_misplaced(own, written) else own)
         return written
 
     # --- another protocol's
@@ -153,29 +161,31 @@ class HistoryWriter:
         return written
 
     def _turns(self) -> list[Turn]:
-        """Consecutive messages of one side together. Instructions that stay wait until open calls have results."""
+        """Consecutive messages of one side together. Instructions that stay must follow the user's turn and stand
+        before the assistant's, or last; after an assistant's turn at the end they can only be the user's words."""
         turns: list[Turn] = []
-        waiting: list[Turn] = []
+        waiting: list[dict[str, Json]] = []
         leading = True
         for message in self._conversation.messages:
             if message.role in ("system", "developer"):
-                if self._stays(message, leading) and (turn := self._turn(message)).content:
-                    waiting.append(turn)
+                waiting += self._turn(message).blocks if self._stays(message, leading) else []
                 continue
             leading = False
             turn = self._turn(message)
             if not turn.content:
                 continue
-            answered = not (turns and turns[-1].calls())
-            if waiting and answered and (turn.role == "assistant" or not turn.results):
-                turns += waiting
+            if waiting and turn.role == "assistant" and turns and turns[-1].role == "user":
+                turns.append(Turn("system", blocks=waiting))
                 waiting = []
             if turns and turns[-1].role == turn.role:
                 turns[-1].results += turn.results
                 turns[-1].blocks += turn.blocks
             else:
                 turns.append(turn)
-        return turns + waiting
+        if waiting:
+            after_user = bool(turns) and turns[-1].role == "user"
+            turns.append(Turn("system" if after_user else "user", blocks=waiting))
+        return turns
 
     def _turn(self, message: Message) -> Turn:
         role = {"tool": "user", "developer": "system"}.get(message.role, message.role)
@@ -226,16 +236,14 @@ class HistoryWriter:
         turn.results, turn.blocks = results, orphans + turn.blocks
 
     def _frame(self, turns: list[Turn]) -> list[Turn]:
-        """A user's turn first and, where the model wants it, last; no white space at the end (TRAPS T31-T35)."""
-        prefill = self._target.facts.prefill
-        said = [turn for turn in turns if turn.role != "system"]
-        if not said or (said[0].role == "assistant" and prefill):
-            turns.insert(0, _words(NO_WORDS))
-            self._notes.add("messages: a user's turn was put in front")
+        """Something to answer, from the user where the model wants that; no white space at the end (TRAPS T31-T35)."""
+        if not turns:
+            self._notes.add("messages: there were none, so a user's turn was made up")
+            return [_words(NO_WORDS)]
         last = turns[-1]
         if last.role != "assistant":
             return turns
-        if not prefill:
+        if not self._target.facts.prefill:
             self._notes.add(
                 f"messages: {self._target.model} does not go on with an assistant's turn, so it is asked to"
             )
