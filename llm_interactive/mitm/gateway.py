@@ -4,7 +4,6 @@ The one addon that owns LLM flows runs its steps in order and turns its own erro
 several addons, mitmproxy would log the exception of one and let the flow go on (fail closed).
 """
 
-import asyncio
 import hashlib
 import ipaddress
 import logging
@@ -28,7 +27,7 @@ from llm_interactive.errors import ProxyError
 from llm_interactive.exchange import Caught, Configuration, Exchange
 from llm_interactive.mitm import management, options, stored_responses
 from llm_interactive.mitm.models_list import ModelsList
-from llm_interactive.mitm.recorder import Recorder
+from llm_interactive.mitm.recorder import Recorder, counted
 from llm_interactive.mitm.upstream import LlmHttpLayer
 from llm_interactive.protocols.base import Call
 from llm_interactive.settings import Settings
@@ -226,7 +225,7 @@ class Gateway:
 
     async def _count(self, exchange: Exchange) -> None:
         if exchange.must_count and (conversation := exchange.conversation) is not None:
-            count = await asyncio.to_thread(tokens.count_conversation, conversation, conversation.model)
+            count = await counted(tokens.count_conversation, conversation, conversation.model)
             exchange.counted(count)
 
     async def llm_reply_ended(self, exchange: Exchange) -> None:

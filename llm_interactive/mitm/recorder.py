@@ -3,13 +3,16 @@
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llm_interactive import prices, tokens
+from llm_interactive.conversation import Conversation
 from llm_interactive.events import Usage
 from llm_interactive.exchange import Exchange, Try
 from llm_interactive.storage import usage_queries
@@ -20,6 +23,15 @@ DATABASE = "proxy.db"
 
 def price(row: UsageRow) -> Decimal | None:
     return prices.price(row.backend, row.model, row.tokens, row.timestamp)
+
+
+_COUNTER = ThreadPoolExecutor(1, thread_name_prefix="token count")
+"""One thread: the tables of the tokenizer are loaded once, and counting never crowds out the replies."""
+
+
+async def counted[**P, T](count: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """`count(...)`, off the event loop."""
+    return await asyncio.get_running_loop().run_in_executor(_COUNTER, partial(count, *arguments, **options))
 
 
 class Recorder:
@@ -85,11 +97,13 @@ async def _usage(exchange: Exchange, try_: Try) -> tuple[Usage, bool]:
     conversation = exchange.conversation
     if conversation is None or not try_.said:
         return try_.usage or Usage(), False
-    known = try_.usage.input if try_.usage is not None else None
-    if known is None:
-        known = await asyncio.to_thread(tokens.count_conversation, conversation, try_.attempt.model)
-    written = await asyncio.to_thread(tokens.count_text, "".join(try_.said), try_.attempt.model)
-    return Usage(input=known, output=written), True
+    told = try_.usage.input if try_.usage is not None else None
+    return await counted(_count, conversation, told, try_.said, try_.attempt.model), True
+
+
+def _count(conversation: Conversation, told: int | None, said: Sequence[str], model: str) -> Usage:
+    read = tokens.count_conversation(conversation, model) if told is None else told
+    return Usage(input=read, output=tokens.count_text("".join(said), model))
 
 
 def _end_reason(exchange: Exchange, try_: Try) -> str:
