@@ -73,11 +73,15 @@ class Gateway:
         try:
             self.settings = settings_module.load(options.given(ctx.options), os.environ, Path.cwd())
         except settings_module.SettingsError as error:
-            raise exceptions.OptionsError(str(error)) from None
+            if self.settings is not None:
+                raise exceptions.OptionsError(str(error)) from None
+            logger.error("%s", error)  # mitmproxy ends a start during which an error was logged
+            return
         self._apply()
 
     async def running(self) -> None:
-        assert self.settings is not None
+        if self.settings is None:
+            return
         ctx.master.addons.add(self._swap)
         self._demo_token = secrets.token_urlsafe(16)
         self._demo = DemoServer(self._demo_token)

@@ -30,7 +30,7 @@ async def answer(
     if "upgrade" in request.headers:
         raise ProxyError("WebSocket is not served here: use HTTP with server-sent events", status=426)
     match request.method, path:
-        case "GET" | "HEAD", "/":
+        case "GET" | "HEAD", "/" | "/anthropic":
             return json_response(200, _about())
         case "GET" | "HEAD", "/health":
             return json_response(200, {"status": "ok", "version": __version__})

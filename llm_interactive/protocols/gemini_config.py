@@ -163,6 +163,10 @@ class ConfigWriter:
             if on:
                 self.notes.add(f"reasoning: not sent, {self.target.model} does not reason")
             return {}
+        if reasoning.enabled is None and reasoning.budget is None and kind != "level":
+            # Claude's effort without thinking: on models that can do without, a budget would ask for thinking
+            self.notes.add("effort: not sent, no thinking was asked for")
+            return {}
         config = self._level(on) if kind == "level" else self._budget(on)
         if on and reasoning.summary is not False:
             config["includeThoughts"] = True

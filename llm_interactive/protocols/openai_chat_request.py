@@ -366,14 +366,17 @@ def _write_sampling(conversation: Conversation, target: Target, notes: Notes) ->
     if target.vendor == "openai" and "top_k" in values:
         del values["top_k"]
         notes.add("top_k: not sent, OpenAI has no such parameter")
-    for key in facts.refuses & values.keys():
+    said = [key for key in facts.one_of if key in values]
+    for key in sorted((facts.refuses & values.keys()) | set(said[1:])):
         del values[key]
         notes.add(f"{key}: not sent, {target.model} refuses it")
     if "n" in values and values["n"] == 1:
         del values["n"]
     if sampling.max_tokens is not None:
-        limit = facts.max_output
-        values[facts.max_tokens_key] = min(sampling.max_tokens, limit) if limit else sampling.max_tokens
+        limit = facts.max_output or sampling.max_tokens
+        if sampling.max_tokens > limit:
+            notes.add(f"max_tokens: {limit} is sent, the most that {target.model} writes")
+        values[facts.max_tokens_key] = min(sampling.max_tokens, limit)
     return values
 
 
