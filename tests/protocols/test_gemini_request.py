@@ -367,10 +367,11 @@ NONE = Target("gemini", "g", "gemini", ModelFacts(reasoning="none"))
     [
         (Reasoning(), OLD, None),
         (Reasoning(enabled=False), OLD, {"thinkingBudget": 0}),
-        (Reasoning(effort="none"), OLD, {"thinkingBudget": 0}),
+        (Reasoning(enabled=False, effort="none"), OLD, {"thinkingBudget": 0}),
+        (Reasoning(effort="low"), OLD, None),
         (Reasoning(enabled=False), FIXED, {"thinkingBudget": 128}),
         (Reasoning(enabled=True, effort="low"), OLD, {"thinkingBudget": 1024, "includeThoughts": True}),
-        (Reasoning(effort="max", summary=False), OLD, {"thinkingBudget": 24576}),
+        (Reasoning(enabled=True, effort="max", summary=False), OLD, {"thinkingBudget": 24576}),
         (Reasoning(enabled=True, budget=10**6), OLD, {"thinkingBudget": 24576, "includeThoughts": True}),
         (Reasoning(enabled=True, budget=5), FIXED, {"thinkingBudget": 128, "includeThoughts": True}),
         (Reasoning(enabled=True, adaptive=True), OLD, {"thinkingBudget": -1, "includeThoughts": True}),
