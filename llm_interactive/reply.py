@@ -112,16 +112,28 @@ class Reply:
         if self.ended:
             return NOTHING
         try:
-            return self._step(self._reader.finish())
+            step = self._step(self._reader.finish())
         except Exception:
             logger.exception("The reply could not be read")
             return self.broken(UpstreamError("the proxy could not read the provider's reply"))
+        return self._over(step) if self.failed and not self.ended else step
 
     def broken(self, error: UpstreamError) -> Step:
         """The upstream failed: refuse the attempt, or tell a client that has seen part of the answer."""
         if self.ended:
             return NOTHING
+        if self.failed:
+            return self._over(NOTHING)._replace(cancel=True)
         return self._step([Frame(b"", (Failed(error),))])._replace(cancel=True)
+
+    @property
+    def failed(self) -> bool:
+        """The provider said in the middle that it failed; what still comes may hold the usage."""
+        return self.begun and self.error is not None
+
+    def _over(self, step: Step) -> Step:
+        self.ended = True
+        return step._replace(ended=True)
 
     def _step(self, frames: list[Frame]) -> Step:
         out: list[bytes] = []
@@ -176,10 +188,10 @@ class Reply:
             elif isinstance(event, Finished):
                 self.begun = self.ended = True
             elif isinstance(event, Failed):
-                self.error = event.error
+                self.error = self.error or event.error
                 if not self.begun:
                     return event.error
-                self.ended = True
+                self.ended = self.ended or not frame.source
         return None
 
     def _note_call(self, event: Event) -> None:

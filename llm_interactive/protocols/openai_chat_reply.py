@@ -307,9 +307,7 @@ def _read_annotation(annotation: Json, number: int) -> Cited:
 
 def _stream_error(holder: dict[str, Json]) -> UpstreamError:
     error = holder["error"]
-    code = error.get("code") if isinstance(error, dict) else None
-    status = code if isinstance(code, int) and 400 <= code <= 599 else 502
-    return openai_errors.read_error(NAME, status, {}, wire_json.dumps({"error": error}))
+    return openai_errors.read_error(NAME, openai_errors.status_of(error), {}, wire_json.dumps({"error": error}))
 
 
 class StreamReader(ReplyReader):
