@@ -203,6 +203,11 @@ class Exchange:
     def reply_ended(self) -> bool:
         return isinstance(self._reply, (Reply, PassedReply)) and self._reply.ended
 
+    @property
+    def reply_is_over(self) -> bool:
+        """The client has seen all it will be told, though the upstream may go on."""
+        return self.reply_ended or (isinstance(self._reply, Reply) and self._reply.failed)
+
     def read(self, body: bytes) -> None:
         """Raises `ProxyError` where the body is not what the protocol wants."""
         self.body = body
@@ -449,8 +454,8 @@ class Exchange:
             said.append(f"{last.status or ''} {last.error}".strip()[:200])
         return " · ".join(said)
 
-    def too_large(self) -> None:
-        self.fail(TooLarge(f"the request is larger than {self.body_limit} bytes"))
+    def too_large(self, limit: int) -> None:
+        self.fail(TooLarge(f"the request is larger than {limit} bytes"))
 
 
 def session_id(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:

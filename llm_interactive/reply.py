@@ -42,13 +42,15 @@ SAID = (TextDelta, ThinkingDelta, RefusalDelta)
 
 class Step(NamedTuple):
     """What to do next. `chunks`: bytes for the client now; `last`: those that end the reply, when `ended`.
-    `refused`: this attempt is over and the client saw nothing of it. `cancel`: the upstream need not go on."""
+    `refused`: this attempt is over and the client saw nothing of it. `cancel`: the upstream need not go on.
+    `cut`: what the client has is not the whole, and no words can say so."""
 
     chunks: tuple[bytes, ...] = ()
     last: tuple[bytes, ...] = ()
     ended: bool = False
     refused: UpstreamError | None = None
     cancel: bool = False
+    cut: bool = False
 
 
 NOTHING = Step()
@@ -245,4 +247,4 @@ class PassedReply:
         if not self.begun:
             return Step(refused=error, cancel=True)
         self.ended = True
-        return Step(ended=True, cancel=True)
+        return Step(ended=True, cancel=True, cut=True)

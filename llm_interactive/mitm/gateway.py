@@ -124,6 +124,7 @@ class Gateway:
                 self._begin_intercepted(flow, call, headers, intercepted)
             return
         flow.request.stream = False
+        flow.metadata["llm_gateway"] = True
         try:
             access.check(self._visit(flow, headers), self._configured())
         except ProxyError as error:
@@ -196,6 +197,8 @@ class Gateway:
 
     def _walk(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
         """Everything before the first byte upstream. Whatever goes wrong becomes an error reply (fail closed)."""
+        if exchange.local is not None:
+            return  # the body was too large, and is gone
         try:
             encoding = flow.request.headers.get("content-encoding", "")
             exchange.read(compression.decoded(flow.request.raw_content or b"", encoding, exchange.body_limit))

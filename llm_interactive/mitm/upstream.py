@@ -10,6 +10,7 @@ shared safely.
 This file alone uses unexported names of mitmproxy (12.2); tests/mitm/test_upstream.py says what broke when they change.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,13 +42,22 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
     StreamId,
 )
+from mitmproxy.utils import human
 
 from llm_interactive.errors import UpstreamError
 from llm_interactive.exchange import Exchange
 from llm_interactive.reply import NOTHING, Step
 
+LINGER = 1.0
+"""Seconds that an upstream has to end its reply after its last event; ending it keeps the connection alive."""
+
 KEPT_BODY = 2 * 1024 * 1024
 """Bytes of a streamed reply that are kept for the flow views."""
+
+OWN_PATHS_BODY = 1024 * 1024
+"""Bytes of a body sent to a path where none is wanted."""
+
+NO_BODY = (204, 205, 304)
 
 type Commands = layer.CommandGenerator[None]
 
@@ -76,7 +86,8 @@ class LlmHttpLayer(HttpLayer):
 
     exchanges: Mapping[str, Exchange]
     _last_attempt_id: int = 0
-    _timer: commands.RequestWakeup | None = None
+    _timers: dict[commands.RequestWakeup, float]
+    """When each of them goes off."""
 
     @classmethod
     def take_over(cls, http_layer: HttpLayer, exchanges: Mapping[str, Exchange]) -> None:
@@ -84,6 +95,7 @@ class LlmHttpLayer(HttpLayer):
         http_layer.__class__ = cls
         assert isinstance(http_layer, LlmHttpLayer)
         http_layer.exchanges = exchanges
+        http_layer._timers = {}
 
     def make_stream(self, stream_id: int) -> Commands:
         stream = LlmStream(self.context.fork(), stream_id, self)
@@ -97,13 +109,16 @@ class LlmHttpLayer(HttpLayer):
         return self._last_attempt_id
 
     def watch(self, period: float) -> Commands:
-        if self._timer is None:
-            self._timer = commands.RequestWakeup(period)
-            yield self._timer
+        """Look for stalls after `period` seconds at the latest; timers that are due sooner are shared."""
+        due = time.monotonic() + period
+        if not any(other <= due for other in self._timers.values()):
+            timer = commands.RequestWakeup(period)
+            self._timers[timer] = due
+            yield timer
 
     def _handle_event(self, event: events.Event) -> Commands:
-        if isinstance(event, events.Wakeup) and event.command is self._timer:
-            self._timer = None
+        if isinstance(event, events.Wakeup) and event.command in self._timers:
+            del self._timers[event.command]
             self.command_sources.pop(event.command, None)
             yield from self._look_for_stalls()
         else:
@@ -138,6 +153,7 @@ class LlmStream(HttpStream):
         self._last_byte = 0.0
         self._headers_sent = False
         self._kept = bytearray()
+        self._drops_body = False
         self.connecting: GetHttpConnection | None = None
 
     @property
@@ -150,13 +166,19 @@ class LlmStream(HttpStream):
         return self.connecting is not None or self._attempt_id is not None
 
     @property
-    def watch_period(self) -> float:
+    def patience(self) -> float:
+        """Seconds without a byte that are borne. A reply that is over need not wait for its upstream to close."""
         exchange = self.exchange
-        return max(0.05, exchange.timeout / 8) if exchange is not None else 60.0
+        if exchange is None:
+            return math.inf
+        return LINGER if exchange.reply_is_over else exchange.timeout
+
+    @property
+    def watch_period(self) -> float:
+        return min(60.0, max(0.05, self.patience / 8))
 
     def is_stalled(self) -> bool:
-        exchange = self.exchange
-        return exchange is not None and time.monotonic() - self._last_byte > exchange.timeout
+        return time.monotonic() - self._last_byte > self.patience
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, Stalled):
@@ -171,17 +193,26 @@ class LlmStream(HttpStream):
         return (yield from super().check_invalid(request))
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
-        """`stream_large_bodies` must not stream an LLM request past the pipeline; `body_size_limit` stays in force."""
-        exchange = self.exchange
-        if exchange is None or not request:
+        """For the gateway's calls, `stream_large_bodies` must not stream a request past the pipeline, and a body that
+        is refused, or larger than `body_size_limit` or our own limit, is read to its end but not kept: only then do
+        clients read the answer."""
+        if not request or not (self.exchange is not None or self.flow.metadata.get("llm_gateway")):
             return (yield from super().check_body_size(request))
-        if len(self.request_body_buf) > exchange.body_limit:
-            exchange.too_large()
-            yield from self._reply_locally()
-            yield commands.CloseConnection(self.context.client)
-            self.client_state = self.server_state = self.state_errored
-            return True
+        if self._drops_body or self.flow.response is not None:
+            self._drops_body = True
+            self.request_body_buf.clear()
+        elif len(self.request_body_buf) > self._body_limit:
+            self._drops_body = True
+            self.request_body_buf.clear()
+            if (exchange := self.exchange) is not None:
+                exchange.too_large(self._body_limit)
         return False
+
+    @property
+    def _body_limit(self) -> int:
+        given = human.parse_size(self.context.options.body_size_limit)
+        own = self.exchange.body_limit if self.exchange is not None else OWN_PATHS_BODY
+        return own if given is None else min(given, own)
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         """Stock mitmproxy calls this when the request is complete; for an exchange everything else happens here."""
@@ -195,7 +226,7 @@ class LlmStream(HttpStream):
             if exchange.outgoing is None and exchange.local is None:
                 yield LlmNextAttemptHook(exchange)
             if self._client_left():
-                return  # the event that says so is next in the queue
+                return
             if exchange.outgoing is None:
                 yield from self._reply_locally()
                 return
@@ -215,11 +246,11 @@ class LlmStream(HttpStream):
         )
         connection, error = yield self.connecting
         self.connecting = None
+        if self._client_left():
+            return True  # the event that says so is next in the queue
         if error:
             exchange.refused(UpstreamError(f"no connection to {outgoing.host}:{outgoing.port}: {error}"))
             return False
-        if self._client_left():
-            return True
         self.context.server = self.flow.server_conn = connection
         self._last_byte = time.monotonic()
         self._attempt_id = id_ = self._layer.register_attempt(self)
@@ -274,13 +305,16 @@ class LlmStream(HttpStream):
                 yield from self._send_chunk(chunk)
         if over and (step.ended or exchange.reply_ended):
             yield from self._forget_attempt()
-            yield from self._finish()
+            yield from (self._break_off(exchange) if step.cut else self._finish())
+        elif exchange.reply_is_over:
+            yield from self._layer.watch(LINGER)
 
     def _send_headers(self, exchange: Exchange, whole: int | None) -> layer.CommandGenerator[bool]:
         self._headers_sent = True
-        upstream = self._upstream_response
+        upstream, request = self._upstream_response, self.flow.request
+        has_frames = request.is_http2 or request.is_http3
         response = http.Response(
-            upstream.data.http_version,
+            request.data.http_version if has_frames else b"HTTP/1.1",
             upstream.status_code,
             upstream.data.reason,
             http.Headers(
@@ -291,18 +325,35 @@ class LlmStream(HttpStream):
             upstream.timestamp_start,
             None,
         )
-        if whole is not None:
+        if request.method == "HEAD":
+            if length := upstream.headers.get("content-length"):
+                response.headers["content-length"] = length
+        elif upstream.status_code in NO_BODY:
+            pass
+        elif whole is not None:
             response.headers["content-length"] = str(whole)
-        elif not self.flow.request.is_http2 and not self.flow.request.is_http3:
+        elif not has_frames and request.http_version != "HTTP/1.0":  # there the end of the connection is the end
             response.headers["transfer-encoding"] = "chunked"
         response.stream = True
         self.flow.response = response
         yield HttpResponseHeadersHook(self.flow)
         if (yield from self.check_killed(True)):
             yield from self._cancel_upstream("killed")
+            exchange.client_left()
+            yield LlmReplyEndedHook(exchange)
             return False
         yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), self.context.client)
         return True
+
+    def _break_off(self, exchange: Exchange) -> Commands:
+        """The client must not take what it has for the whole."""
+        self.flow.error = mitm_flow.Error("the provider broke off")
+        yield HttpErrorHook(self.flow)
+        broken = ResponseProtocolError(self.stream_id, self.flow.error.msg, ErrorCode.GENERIC_SERVER_ERROR)
+        yield SendHttp(broken, self.context.client)
+        self.client_state = self.server_state = self.state_errored
+        self.flow.live = False
+        yield DropStream(self.stream_id)
 
     def _send_chunk(self, chunk: bytes) -> Commands:
         if len(self._kept) < KEPT_BODY:
@@ -395,7 +446,7 @@ def _wire_request(shown: http.Request, exchange: Exchange) -> http.Request:
         scheme=outgoing.scheme.encode(),
         authority=authority if is_http2 else b"",
         path=outgoing.path.encode(),
-        http_version=shown.data.http_version,
+        http_version=shown.data.http_version if is_http2 else b"HTTP/1.1",
         headers=http.Headers(headers),
         content=None,
         trailers=None,

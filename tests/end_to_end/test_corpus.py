@@ -1,4 +1,4 @@
-"""Recorded exchanges with OpenAI-compatible services, replayed through one running proxy: nothing changes but the model.
+"""Recorded exchanges with OpenAI-compatible services, replayed through one running proxy: only the model changes.
 
 The client asks for usage, so that nothing of a stream is hidden from it; what the proxy asks for by itself has its own
 test. A row must hold exactly the figures of the recording.
