@@ -320,9 +320,9 @@ def _read_reasoning(body: dict[str, Json]) -> Reasoning:
         case {"type": "enabled"}:
             budget = _optional(thinking, "budget_tokens", int)
             return Reasoning(enabled=True, effort=effort, budget=budget, summary=summary)
-        case {"type": "adaptive" | "between_tools"}:
+        case {"type": "adaptive"}:
             return Reasoning(enabled=True, effort=effort, adaptive=True, summary=summary)
-        case {"type": "disabled"}:
+        case {"type": "disabled" | "between_tools"}:  # the latter turns thinking off where the former is refused
             return Reasoning(enabled=False, effort=effort)
     return Reasoning(effort=effort)
 

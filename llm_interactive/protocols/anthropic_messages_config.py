@@ -187,10 +187,10 @@ class ConfigWriter:
             if not facts.can_disable_reasoning:
                 self._notes.add(f"reasoning: {self._target.model} always thinks")
                 return {}
-            return {"thinking": {"type": "disabled"}}
-        display = {} if reasoning.summary is None else {"display": "summarized" if reasoning.summary else "omitted"}
-        if facts.reasoning == "adaptive":
-            return {"thinking": {"type": "adaptive", **display}}
+            return {"thinking": {"type": facts.reasoning_off}}
+        if facts.reasoning == "adaptive":  # newer models leave the text out unless told
+            display = "omitted" if reasoning.summary is False else "summarized"
+            return {"thinking": {"type": "adaptive", "display": display}}
         return {"thinking": {"type": "enabled", "budget_tokens": self._budget()}}
 
     def _budget(self) -> int:
@@ -252,9 +252,9 @@ class ConfigWriter:
         if thinking.get("type") in (None, "disabled"):
             return
         if thinking["type"] == "enabled":
-            if _lacks_thinking(body["messages"]):
+            if self._target.vendor != "anthropic" and _lacks_thinking(body["messages"]):
                 del body["thinking"]
-                self._notes.add("reasoning: off for this turn, the turn before came without its thinking")  # T52
+                self._notes.add("reasoning: off for this turn, the turn before came without its thinking")
                 return
             self._fit_budget(body)
             if (body.get("tool_choice") or {}).get("type") in ("any", "tool"):  # T20: adaptive takes it
@@ -289,11 +289,13 @@ class ConfigWriter:
 
 
 def _lacks_thinking(messages: list[Json]) -> bool:
-    """Whether a turn with calls that is still going on does not begin with its thinking (TRAPS T52)."""
+    """Whether a turn with calls that is still going on does not begin with its thinking (TRAPS T52). Anthropic itself
+    answers it without thinking ("graceful thinking degradation"), others with a 400."""
     if len(messages) < 2 or messages[-1]["role"] != "user" or messages[-2]["role"] != "assistant":
         return False
     last, before = messages[-1]["content"], messages[-2]["content"]
     if isinstance(last, str) or isinstance(before, str) or not before:
         return False
     answers = any(isinstance(block, dict) and block.get("type") == "tool_result" for block in last)
-    return answers and before[0].get("type") not in ("thinking", "redacted_thinking")
+    first = before[0].get("type") if isinstance(before[0], dict) else "text"
+    return answers and first not in ("thinking", "redacted_thinking")

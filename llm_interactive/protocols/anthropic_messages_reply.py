@@ -6,7 +6,7 @@ whole, when its block ends. Usage at the start is what was read; later figures a
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llm_interactive import sse, wire_json
@@ -98,6 +98,8 @@ class _Block:
     signature: str = ""
     arguments: str = ""
     heard: bool = False
+    cited: list[Event] = field(default_factory=list)
+    """Sources of a text, which come before its words or among them; they are told after it."""
 
 
 class Decoder:
@@ -152,7 +154,7 @@ class Decoder:
             if text := _text(block.get("text")):
                 events.append(TextDelta(text))
             citations = block.get("citations")
-            events += [read_citation(cited) for cited in (citations if isinstance(citations, list) else ())]
+            opened.cited += [read_citation(cited) for cited in (citations if isinstance(citations, list) else ())]
         elif kind == "thinking":
             opened.signature = _text(block.get("signature"))
             if text := _text(block.get("thinking")):
@@ -178,7 +180,7 @@ class Decoder:
             case {"type": "signature_delta", "signature": str(signature)}:
                 block.signature += signature
             case {"type": "citations_delta", "citation": citation} if block.kind == "text":
-                return [read_citation(citation)]
+                block.cited.append(read_citation(citation))
             case {"type": "compaction_delta"}:
                 block.json = {**block.json, **{key: value for key, value in delta.items() if key != "type"}}
         return []
@@ -197,7 +199,7 @@ class Decoder:
         index = event.get("index")
         block = self._open.pop(index, None) if isinstance(index, int) else None
         if block is None or block.kind == "text":
-            return []
+            return block.cited if block is not None else []
         if block.kind == "thinking":
             return [ThinkingEnded(NAME, block.signature or None)]
         if block.kind == "redacted_thinking":

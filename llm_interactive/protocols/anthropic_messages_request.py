@@ -127,7 +127,7 @@ def _body(conversation: Conversation, target: Target, notes: Notes) -> tuple[dic
         if target.vendor != "anthropic":
             _leave_out_beta(body, notes)
     else:
-        body, fields = {}, FIELD_KEYS
+        body, fields = {"model": target.model}, FIELD_KEYS
         names = _short_names(conversation)
         _note_foreign(conversation, notes)
     body["model"] = target.model
@@ -169,6 +169,8 @@ def _misfits(body: dict[str, Json], target: Target) -> set[str]:
     if facts.reasoning in ("budget", "none") and (effort or kind not in (None, "enabled", "disabled")):
         found.add("reasoning")
     if facts.reasoning in ("adaptive", "none") and kind == "enabled":
+        found.add("reasoning")
+    if kind in ("disabled", "between_tools") and (kind != facts.reasoning_off or not facts.can_disable_reasoning):
         found.add("reasoning")
     if facts.refuses & body.keys() or (facts.max_output and (body.get("max_tokens") or 0) > facts.max_output):
         found.add("sampling")

@@ -95,6 +95,7 @@ class StreamWriter(ReplyWriter):
         self._refused = False
         self._started = self._delta_written = self._over = False
         self._count = 0
+        self._cited = False
         self._kind: str | None = None
         """The block that is open, which is always the last one: `_count - 1` is its index."""
         self._call: _Call | None = None
@@ -207,8 +208,7 @@ class StreamWriter(ReplyWriter):
             case _Call():
                 self._begin_call(item)
             case TextDelta(text=text) if text:
-                self._open("text")
-                self._out.append(_TEXT % (self._count - 1, wire_json.dumps(text)))
+                self._write_text(text)
             case ThinkingDelta(text=text) if text:
                 self._open("thinking")
                 self._out.append(_THINKING % (self._count - 1, wire_json.dumps(text)))
@@ -216,12 +216,18 @@ class StreamWriter(ReplyWriter):
                 self._end_thinking(item)
             case RefusalDelta(text=text) if text:
                 self._refused = True
-                self._open("text")
-                self._out.append(_TEXT % (self._count - 1, wire_json.dumps(text)))
+                self._write_text(text)
             case Cited() if self._kind == "text" and (citation := write_citation(item)) is not None:
+                self._cited = True
                 self._out.append(_CITATION % (self._count - 1, wire_json.dumps(citation)))
             case Foreign(origin=origin, json=block) if origin == NAME and isinstance(block, dict):
                 self._whole_block(block)
+
+    def _write_text(self, text: str) -> None:
+        if self._cited:  # sources belong to a whole block
+            self._close()
+        self._open("text")
+        self._out.append(_TEXT % (self._count - 1, wire_json.dumps(text)))
 
     def _open(self, kind: str, seed: Json = None) -> None:
         if self._kind == kind and seed is None:
@@ -250,6 +256,7 @@ class StreamWriter(ReplyWriter):
             self._end_arguments(self._call)
             self._call = None
         self._kind = None
+        self._cited = False
         self._out.append(_STOP % (self._count - 1))
 
     def _end_thinking(self, event: ThinkingEnded) -> None:
@@ -402,7 +409,7 @@ class WholeWriter(ReplyWriter):
                 self._reason = reason
 
     def _add(self, kind: str, text: str) -> None:
-        if self._kind != kind:
+        if self._kind != kind or "citations" in self._blocks[-1]:
             self._place(dict(_SEEDS[kind]))
             self._kind = kind
         self._pieces.append(text)

@@ -56,6 +56,8 @@ class ModelFacts:
     min_budget: int = 1024
     max_budget: int | None = None
     can_disable_reasoning: bool = True
+    reasoning_off: Literal["disabled", "between_tools"] = "disabled"
+    """Claude's `thinking.type` that turns it off."""
     prefill: bool = True
     images: bool = True
     mid_system: bool = False

@@ -46,6 +46,7 @@ REASONS: dict[str, UnifiedReason] = {
     "model_length": "length",
     "sensitive": "content_filter",
 }
+EMPTY = "the provider's answer is empty"
 WORDS: dict[UnifiedReason, str] = {"error": "stop", "other": "stop"}
 """Unified reasons that are no word of this protocol (TRAPS T101); the others are."""
 
@@ -310,6 +311,16 @@ def _stream_error(holder: dict[str, Json]) -> UpstreamError:
     return openai_errors.read_error(NAME, openai_errors.status_of(error), {}, wire_json.dumps({"error": error}))
 
 
+def _no_completion(body: bytes) -> UpstreamError:
+    """What came with status 200 instead of an answer: an error, a page, or what should be shown to be understood."""
+    error = openai_errors.read_error(NAME, 502, {}, body)
+    start = body[:300].decode("utf-8", "replace").strip()
+    if error.details or start.startswith("<") or any(f'"{key}"' in start for key in ("detail", "error", "message")):
+        return error
+    shown = "".join(c if c.isprintable() else " " for c in start)
+    return UpstreamError(f"the provider's answer is no chat completion: {shown}" if shown else EMPTY)
+
+
 class StreamReader(ReplyReader):
     def __init__(self) -> None:
         self._splitter = sse.Splitter()
@@ -366,7 +377,7 @@ class StreamReader(ReplyReader):
 
     def _cut(self) -> UpstreamError:
         if self._garbage and not self._decoder.started:
-            return openai_errors.read_error(NAME, 502, {}, self._garbage)
+            return _no_completion(self._garbage)
         return UpstreamError("the provider's stream ended before the answer was complete")
 
 
@@ -385,8 +396,7 @@ class WholeReader(ReplyReader):
         except ValueError:
             completion = None
         if not isinstance(completion, dict) or "choices" not in completion:
-            error = openai_errors.read_error(NAME, 502, {}, body)
-            return [Frame(body, (Failed(error),))]
+            return [Frame(body, (Failed(_no_completion(body)),))]
         decoder = _Decoder()
         events = decoder.chunk(completion, "message")
         return [Frame(body, (*events, Finished()))]

@@ -323,7 +323,7 @@ class Answer:
         if event.choice:
             return b""
         written = self._close_said()
-        if event.signature is not None:
+        if event.signature is not None:  # an item of its own carries it: calls have no place for it (T56)
             written += self._signed(wrap(Hidden("gemini", event.signature, call_id=event.id)))
         kind = "custom_tool_call" if event.custom else "function_call"
         said = "input" if event.custom else "arguments"

@@ -40,13 +40,20 @@ class StreamWriter(ReplyWriter):
         self._over = any(isinstance(event, Finished | Failed) for event in frame.events)
         if self._passed is not None:
             if frame.source and not frame.edited:
-                self._passed.note(frame.source)
-                return with_model(frame.source, self._context.model) if self._context.rename else frame.source
+                return self._pass(frame, self._passed)
             if not frame.events:
                 return b""
             self._answer = self._passed.taken_over(self._context)
             self._passed = None
         return b"".join([self._answer.event(event) for event in frame.events])
+
+    def _pass(self, frame: Frame, passed: Passed) -> bytes:
+        passed.note(frame.source)
+        source = with_model(frame.source, self._context.model) if self._context.rename else frame.source
+        failed = [event for event in frame.events if isinstance(event, Failed)]
+        if failed and b'"response.failed"' not in source:  # an `error` event alone: clients wait for the other (T79)
+            return source + passed.taken_over(self._context).event(failed[0])
+        return source
 
 
 class WholeWriter(ReplyWriter):

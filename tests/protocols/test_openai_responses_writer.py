@@ -365,9 +365,11 @@ def test_source_events_go_on_untouched(exchange: corpus.Recorded) -> None:
     frames = recorded(exchange)
     ends = next(i for i, f in enumerate(frames) if any(isinstance(e, Finished | Failed) for e in f.events))
     written = b"".join(writer.write(frame) for frame in frames)
-    assert written == b"".join(frame.source for frame in frames[: ends + 1])
+    source = b"".join(frame.source for frame in frames[: ends + 1])
+    assert written.startswith(source)
     assert isinstance(writer, StreamWriter)
     if isinstance(frames[ends].events[-1], Finished):
+        assert written == source
         assert writer.output == parsed(frames[ends].source)[0]["response"]["output"]
 
 
@@ -426,6 +428,34 @@ def test_taking_over_closes_what_is_open() -> None:
     said, spoken = final["output"]
     assert (said["id"], said["arguments"]) == ("fc_1", '{"a":1}')
     assert (spoken["id"], spoken["content"][0]["text"]) == ("msg_9", "hello")
+
+
+def test_numbers_go_on_from_the_last_event_passed() -> None:
+    made = {"id": "resp_9", "object": "response", "model": "m", "status": "in_progress", "output": []}
+    message = {"type": "message", "id": "msg_9", "role": "assistant", "status": "completed", "content": []}
+    writer = PROTOCOL.reply_writer(context(backend=NAME))
+    writer.write(Frame(event("response.created", response=made, sequence_number=10)))
+    writer.write(Frame(event("response.output_item.added", output_index=4, item=message, sequence_number=20)))
+    writer.write(Frame(event("response.output_item.done", output_index=4, item=message, sequence_number=30)))
+    written = parsed(writer.write(NOTICE))
+    assert written[0]["sequence_number"] == 31
+    assert written[0]["output_index"] == 5
+
+
+@pytest.mark.parametrize("kind", ["error", "response.failed"])
+def test_t79_an_error_event_is_followed_by_the_failed_response(kind: str) -> None:
+    """Codex waits for `response.failed`; what the provider sent is not said twice."""
+    made = {"id": "resp_9", "object": "response", "model": "m", "status": "in_progress", "output": []}
+    error = {"code": "server_error", "message": "broke"}
+    failed = {**made, "status": "failed", "error": error}
+    source = event(kind, **({"response": failed} if kind == "response.failed" else error), sequence_number=1)
+    reader, writer = StreamReader(), PROTOCOL.reply_writer(context(backend=NAME))
+    created = event("response.created", response=made, sequence_number=0)
+    body = b"".join(writer.write(frame) for frame in reader.feed(created + source))
+    assert body.startswith(created + source)
+    assert [each["type"] for each in parsed(body)][-1] == "response.failed"
+    assert body.count(b"response.failed") == 2
+    assert parsed(body)[-1]["response"]["error"] == error
 
 
 def test_an_edited_frame_is_written_from_its_events() -> None:
