@@ -42,12 +42,15 @@ class Thoughts:
 
     def restore(self, session: str, conversation: Conversation) -> Conversation:
         known = self._sessions.get(session)
-        if not known:
-            return conversation
-        messages = tuple(_restored(message, known) for message in conversation.messages)
-        if all(new is old for new, old in zip(messages, conversation.messages, strict=True)):
-            return conversation
-        return conversation.edit(messages=messages)
+        return restored(conversation, known) if known else conversation
+
+
+def restored(conversation: Conversation, known: Mapping[str, Thought]) -> Conversation:
+    """With the thoughts, by call id, that the client left out; the same object where nothing is missing."""
+    messages = tuple(_restored(message, known) for message in conversation.messages)
+    if all(new is old for new, old in zip(messages, conversation.messages, strict=True)):
+        return conversation
+    return conversation.edit(messages=messages)
 
 
 def _restored(message: Message, known: Mapping[str, Thought]) -> Message:

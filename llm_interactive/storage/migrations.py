@@ -60,7 +60,15 @@ def m002_index_usage(db: Database) -> None:
         usage.create_index([column, "timestamp"])
 
 
-MIGRATIONS: Sequence[Migration] = (m001_create_usage, m002_index_usage)
+def m003_create_sessions(db: Database) -> None:
+    """`used` in seconds since the epoch, `state` and `value` are JSON (sessions.py)."""
+    sessions = db.table("sessions")
+    sessions.create({"id": str, "used": float, "state": str}, pk="id")
+    sessions.create_index(["used"])
+    db.table("server_values").create({"name": str, "value": str}, pk="name")
+
+
+MIGRATIONS: Sequence[Migration] = (m001_create_usage, m002_index_usage, m003_create_sessions)
 
 
 def connect(path: Path, patience: float = 2.0) -> sqlite3.Connection:

@@ -1,0 +1,76 @@
+"""Runs what the user typed, and says what becomes of the request (SPEC 5.2)."""
+
+from dataclasses import dataclass
+
+from llm_interactive.commands.command import named
+from llm_interactive.commands.context import CommandError, Context
+from llm_interactive.commands.history import newest, own_answer, strip
+from llm_interactive.commands.scanner import printable
+from llm_interactive.commands.typed import Order, Typing
+from llm_interactive.conversation import Conversation, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`conversation` is without the commands. `only_commands`, or an `error`: the proxy answers with `text` itself."""
+
+    conversation: Conversation
+    answers: tuple[str, ...] = ()
+    error: bool = False
+    only_commands: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        return self.only_commands or self.error
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.answers)
+
+
+def typing_of(context: Context) -> Typing:
+    former = tuple(each for each in context.server.former_prefixes if each != context.prefix)
+    return Typing(context.prefix, former, context.aliases, frozenset(context.backends))
+
+
+def run(conversation: Conversation, context: Context) -> Outcome:
+    """All commands of the newest message, in order; one that fails keeps none of the others from running.
+
+    Give it a conversation whose history is clean. The session and server of the context are changed."""
+    number = newest(conversation.messages)
+    if number is None:
+        return Outcome(conversation)
+    stripped = strip(conversation.messages[number], typing_of(context))
+    if not stripped.orders:
+        if stripped.message is conversation.messages[number]:
+            return Outcome(conversation)
+        return Outcome(_with(conversation, number, stripped.message))
+    answers: list[str] = []
+    failed = False
+    problems = [order.problem for order in stripped.orders if order.problem is not None]
+    for order in stripped.orders:
+        try:
+            if problems:
+                raise CommandError(problems[0])  # what cannot be read whole is not run in part
+            answers.append(_run(order, context))
+        except CommandError as error:
+            answers.append(str(error))
+            failed = True
+        if problems:
+            break
+    if failed and stripped.has_content:
+        context.session.remember_own_answer(own_answer(stripped.orders, "\n".join(answers)))
+    changed = conversation if not stripped.has_content else _with(conversation, number, stripped.message)
+    return Outcome(changed, tuple(answers), failed, not stripped.has_content)
+
+
+def _run(order: Order, context: Context) -> str:
+    command = named(order.name)
+    if command is None:
+        raise CommandError(f"cmd not found: {printable(order.name)}")
+    return command(context, order.arguments)
+
+
+def _with(conversation: Conversation, number: int, message: Message) -> Conversation:
+    messages = conversation.messages
+    return conversation.edit(messages=(*messages[:number], message, *messages[number + 1 :]))
