@@ -55,6 +55,22 @@ def decoder(encoding: str) -> Decoder:
     return decode
 
 
+def lenient(encoding: str) -> Decoder:
+    """For the body of an error, of which as much is read as can be."""
+    try:
+        decode = decoder(encoding)
+    except BadRequest:
+        return bytes
+
+    def read(data: bytes) -> bytes:
+        try:
+            return decode(data)
+        except ERRORS:
+            return b""
+
+    return read
+
+
 def _stage(name: str) -> Decoder:
     if name not in DECODERS:
         raise BadRequest(f"content-encoding {name!r} is not known; use gzip, deflate, br or zstd", status=415)

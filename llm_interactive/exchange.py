@@ -29,7 +29,7 @@ from llm_interactive.models import facts, vendor_of
 from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
 from llm_interactive.protocols.openai_chat_request import SENDS_REASONING_BACK
 from llm_interactive.protocols.openai_responses_store import ResponseStore
-from llm_interactive.reply import NOTHING, PassedReply, Reply, Step
+from llm_interactive.reply import NOTHING, PassedReply, Refusal, Reply, Step
 from llm_interactive.routing import plan
 from llm_interactive.routing.plan import Attempt
 from llm_interactive.thoughts import Listener, Thoughts
@@ -60,8 +60,6 @@ SESSION_HEADERS = ("x-session-id", "x-claude-code-session-id", "session_id", "se
 
 SAME_SERVICE = {"openai-responses": "openai"}
 """Backends that are another door of the same service."""
-
-REFUSAL_LIMIT = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +122,6 @@ class Caught:
     port: int
     authority: str
     credentials: Mapping[str, str] = field(repr=False)
-
-
-class Refusal:
-    """Collects the body of an error reply, which refuses the attempt when it is whole."""
-
-    def __init__(self, read: Callable[[bytes], UpstreamError]) -> None:
-        self._read = read
-        self._body = bytearray()
-
-    def feed(self, data: bytes) -> Step:
-        self._body += data
-        return self.finish() if len(self._body) > REFUSAL_LIMIT else NOTHING
-
-    def finish(self) -> Step:
-        return Step(refused=self._read(bytes(self._body[:REFUSAL_LIMIT])))
-
-    def broken(self, error: UpstreamError) -> Step:
-        return self.finish()
 
 
 class Exchange:
@@ -324,7 +304,11 @@ class Exchange:
             self._reply = PassedReply(self._clock)
             self._reply_headers = [(n, v) for n, v in headers if n not in HOP_BY_HOP or n == "content-encoding"]
         elif status >= 400 or passed:
-            self._reply = Refusal(lambda body: protocol.read_error(status, plain, body))
+            encoding = plain.get("content-encoding", "")
+            self._reply = Refusal(lambda body: protocol.read_error(status, plain, body), encoding)
+        elif status != 200 and not 200 < status < 204:
+            unexpected = UpstreamError(_unexpected(status, plain))
+            self._reply = Refusal(lambda body: unexpected)
         else:
             try:
                 self._start_reply(attempt, protocol, headers)
@@ -335,7 +319,9 @@ class Exchange:
     def _start_reply(self, attempt: Attempt, protocol: Protocol, headers: Sequence[tuple[str, str]]) -> None:
         conversation = self.conversation
         assert conversation is not None
-        same = attempt.protocol == self.call.protocol
+        plain = dict(headers)
+        streams = _streams(plain.get("content-type", ""), attempt.protocol, conversation.stream)
+        same = attempt.protocol == self.call.protocol and streams == conversation.stream
         asked = conversation.model
         context = ReplyContext(
             conversation=conversation,
@@ -347,18 +333,19 @@ class Exchange:
             rename=same and attempt.model not in (asked, asked.partition(":")[2]),
         )
         writer = self.frontend.reply_writer(context)
-        encoding = dict(headers).get("content-encoding", "identity")
+        encoding = plain.get("content-encoding", "identity")
         self._reply = Reply(
-            protocol.reply_reader(conversation.stream),
+            protocol.reply_reader(streams),
             writer,
             clock=self._clock,
             tool_names=self._tool_names,
             decode=compression.decoder(encoding) if encoding != "identity" else None,
             listener=Listener(attempt.protocol),
+            rewrite=streams != conversation.stream,
         )
         kept = [(n, v) for n, v in headers if n not in HOP_BY_HOP] if same else _portable(headers)
         self._reply_headers = [(n, v) for n, v in kept if n != "content-type"]
-        content_type = dict(headers).get("content-type") if same else None
+        content_type = plain.get("content-type") if same else None
         self._reply_headers.append(("content-type", content_type or writer.content_type))
 
     def reply_headers(self) -> list[tuple[str, str]]:
@@ -470,6 +457,19 @@ def session_id(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
 
 def _portable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(n, v) for n, v in headers if n in KEPT_REPLY_HEADERS or n.startswith(KEPT_PREFIXES)]
+
+
+def _streams(content_type: str, protocol: str, asked: bool) -> bool:
+    """Whether the reply is a stream: some services answer with the other kind than was asked for (TRAPS T78)."""
+    if content_type.startswith("text/event-stream"):
+        return True
+    return asked and (protocol == "gemini" or not content_type.startswith("application/json"))
+
+
+def _unexpected(status: int, headers: Mapping[str, str]) -> str:
+    if 300 <= status < 400 and "location" in headers:
+        return f"the provider redirects to {headers['location'][:200]}; is the base URL right?"
+    return f"the provider answered with status {status}, which is no answer"
 
 
 def _line(try_: Try) -> str:

@@ -40,6 +40,13 @@ logger = logging.getLogger(__name__)
 SAID = (TextDelta, ThinkingDelta, RefusalDelta)
 
 
+REFUSAL_LIMIT = 256 * 1024
+"""Bytes read of an error."""
+
+MAX_UNSEEN = 128 * 1024 * 1024
+"""Bytes kept of a reply of which the client can be given nothing yet."""
+
+
 class Step(NamedTuple):
     """What to do next. `chunks`: bytes for the client now; `last`: those that end the reply, when `ended`.
     `refused`: this attempt is over and the client saw nothing of it. `cancel`: the upstream need not go on.
@@ -61,8 +68,9 @@ type Watch = Callable[[Frame], Frame | None]
 
 class Reply:
     """`decode`: for a body that came compressed though it was asked not to. `tool_names`: as sent -> as the client
-    wrote them. `listener`: collects reasoning that must come back. `clock` gives seconds. After the end: what was the
-    `usage`, the `reason`, the `error`, and `first`, the clock's time of the first content."""
+    wrote them. `listener`: collects reasoning that must come back. `rewrite`: no source bytes can go on as they came.
+    `clock` gives seconds. After the end: what was the `usage`, the `reason`, the `error`, and `first`, the clock's
+    time of the first content."""
 
     def __init__(
         self,
@@ -74,14 +82,17 @@ class Reply:
         watches: tuple[Watch, ...] = (),
         decode: Decoder | None = None,
         listener: Listener | None = None,
+        rewrite: bool = False,
     ) -> None:
         self._reader, self._writer = reader, writer
         self._decode = decode
+        self._rewrite = rewrite
         self.listener = listener
         self._clock = clock
         self._tool_names = tool_names or {}
         self._watches = watches
         self._held: list[bytes] = []
+        self._unseen = 0
         self.begun = False
         self.ended = False
         self.first: float | None = None
@@ -102,7 +113,13 @@ class Reply:
         if self.ended:
             return NOTHING
         try:
-            return self._step(self._reader.feed(self._decode(data) if self._decode is not None else data))
+            plain = self._decode(data) if self._decode is not None else data
+            self._unseen += 0 if self.begun else len(plain)
+            if self._unseen > MAX_UNSEEN:
+                return self.broken(UpstreamError(f"the provider sent more than {MAX_UNSEEN >> 20} MiB without an end"))
+            return self._step(self._reader.feed(plain))
+        except UpstreamError as error:
+            return self.broken(error)
         except compression.ERRORS as error:
             return self.broken(UpstreamError(f"the provider's reply cannot be decompressed: {error}"))
         except Exception:
@@ -126,7 +143,12 @@ class Reply:
             return NOTHING
         if self.failed:
             return self._over(NOTHING)._replace(cancel=True)
-        return self._step([Frame(b"", (Failed(error),))])._replace(cancel=True)
+        try:
+            return self._step([Frame(b"", (Failed(error),))])._replace(cancel=True)
+        except Exception:
+            logger.exception("The error could not be written")
+            self.error, self.ended = error, True
+            return Step(ended=True, cancel=True, cut=True)
 
     @property
     def failed(self) -> bool:
@@ -154,7 +176,7 @@ class Reply:
                     return Step(refused=refused, cancel=True)
             elif frame.source.startswith(b":"):
                 self.begun = True  # a provider that says it is alive wants the client to know
-            written = self._writer.write(frame)
+            written = self._writer.write(frame._replace(edited=True) if self._rewrite else frame)
             if written:
                 (last if self.ended else out).append(written)
             if self.ended:
@@ -248,3 +270,22 @@ class PassedReply:
             return Step(refused=error, cancel=True)
         self.ended = True
         return Step(ended=True, cancel=True, cut=True)
+
+
+class Refusal:
+    """Collects the body of an error reply, which refuses the attempt when it is whole or long enough."""
+
+    def __init__(self, read: Callable[[bytes], UpstreamError], encoding: str = "") -> None:
+        self._read = read
+        self._body = bytearray()
+        self._decode = compression.lenient(encoding)
+
+    def feed(self, data: bytes) -> Step:
+        self._body += self._decode(data)
+        return self.finish() if len(self._body) > REFUSAL_LIMIT else NOTHING
+
+    def finish(self) -> Step:
+        return Step(refused=self._read(bytes(self._body[:REFUSAL_LIMIT])))
+
+    def broken(self, error: UpstreamError) -> Step:
+        return self.finish()

@@ -31,42 +31,50 @@ class Splitter:
     __slots__ = ("_buffer", "_scanned", "_started")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
         self._scanned = 0
         self._started = False
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         if not self._buffer and self._started and data.endswith(b"\n\n") and b"\r" not in data:
             return [parse(block + b"\n\n") for block in data[:-2].split(b"\n\n")]  # whole events, as most come
-        buffer = self._buffer + data if self._buffer else data
+        buffer = self._buffer
+        buffer += data
         if not self._started and len(buffer) >= len(_BOM):
             self._started = True
-            buffer = buffer.removeprefix(_BOM)
+            if buffer.startswith(_BOM):
+                del buffer[: len(_BOM)]
         events = []
         start, search = 0, self._scanned
         while match := _EVENT_END.search(buffer, search):
             end = match.end()
             if end == len(buffer) and buffer[end - 1] == 0x0D:
                 break  # a CR at the very end: its LF may still come
-            events.append(parse(buffer[start:end]))
+            events.append(parse(bytes(buffer[start:end])))
             start = search = end
-        self._buffer = buffer[start:]
-        self._scanned = max(0, len(self._buffer) - 3)
-        if len(self._buffer) > MAX_EVENT_BYTES:
+        del match
+        del buffer[:start]
+        self._scanned = max(0, len(buffer) - 3)
+        if len(buffer) > MAX_EVENT_BYTES:
             raise UpstreamError("the provider sent an event that never ends")
         return events
 
     def flush(self) -> list[ServerSentEvent]:
-        rest, self._buffer, self._scanned = self._buffer, b"", 0
+        rest, self._buffer, self._scanned = bytes(self._buffer), bytearray(), 0
         return [parse(rest)] if rest.strip(b"\r\n") else []
 
 
 def parse(block: bytes) -> ServerSentEvent:
-    """One block of lines. The common shape, a single `data:` line, is read without splitting."""
+    """One block of lines. The common shapes, `data:` alone or after `event:`, are read without splitting."""
     body = block.rstrip(b"\r\n")
-    if body.startswith(b"data:") and b"\n" not in body and b"\r" not in body:
-        return ServerSentEvent(block, body[6:] if body[5:6] == b" " else body[5:])
     name: str | None = None
+    if body.startswith(b"event: "):
+        first, _, rest = body.partition(b"\n")
+        if rest.startswith(b"data:") and b"\r" not in first:
+            name, body = first[7:].decode("utf-8", "replace"), rest
+    if body.startswith(b"data:") and b"\n" not in body and b"\r" not in body:
+        return ServerSentEvent(block, body[6:] if body[5:6] == b" " else body[5:], name)
+    name = None
     data: list[bytes] = []
     for line in _LINE_END.split(block):
         field, _, value = line.partition(b":")

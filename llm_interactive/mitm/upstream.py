@@ -54,6 +54,14 @@ LINGER = 1.0
 KEPT_BODY = 2 * 1024 * 1024
 """Bytes of a streamed reply that are kept for the flow views."""
 
+WHAT_BROKE = {
+    "unexpected server response": "the provider's answer is no HTTP (is the base URL right, http or https?)",
+    "Cannot parse HTTP response": "the provider's answer is no HTTP (is the base URL right, http or https?)",
+    "server closed connection": "the provider closed the connection without an answer",
+    "HTTP/1 protocol error: peer closed connection": "the provider closed the connection in the middle of its reply",
+    "HTTP/1 protocol error": "the provider's reply breaks the rules of HTTP",
+}
+
 OWN_PATHS_BODY = 1024 * 1024
 """Bytes of a body sent to a path where none is wanted."""
 
@@ -395,7 +403,7 @@ class LlmStream(HttpStream):
             yield from super().handle_protocol_error(event)
         elif isinstance(event, ResponseProtocolError):
             if self._attempt_id is not None:
-                yield from self._upstream_broke(UpstreamError(f"the provider broke off: {event.message}"))
+                yield from self._upstream_broke(UpstreamError(_what_broke(event.message)))
         else:
             yield from self._client_went(exchange, event.message)
 
@@ -422,6 +430,14 @@ class LlmStream(HttpStream):
         self.client_state = self.server_state = self.state_errored
         self.flow.live = False
         yield DropStream(self.stream_id)
+
+
+def _what_broke(message: str) -> str:
+    """mitmproxy's words, but not with the bytes that it shows in some of them."""
+    for beginning, words in WHAT_BROKE.items():
+        if message.startswith(beginning):
+            return words
+    return f"the provider's reply broke off: {message[:200]}"
 
 
 def _plain(headers: http.Headers) -> list[tuple[str, str]]:
