@@ -63,7 +63,8 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Upstream
     holder = _object(body)
     inner = holder.get("error")
     details = inner if isinstance(inner, dict) else {}
-    kind, code = details.get("type"), details.get("code")
+    kind, more = details.get("type"), details.get("details")
+    code = more.get("error_code") if isinstance(more, dict) else details.get("code")
     kept = [(name.lower(), value) for name, value in headers.items() if _is_kept(name.lower())]
     return UpstreamError(
         message_of(body) or f"the provider answered with status {status} and no words",

@@ -326,7 +326,7 @@ def test_t91_t92_errors_of_anthropic_keep_their_words() -> None:
     body = {"type": "error", "error": inner, "request_id": "req_1"}
     headers = {"Retry-After": "3", "anthropic-ratelimit-unified-reset": "9", "server": "x"}
     error = PROTOCOL.read_error(529, headers, json.dumps(body).encode())
-    assert (error.message, error.status, error.kind) == ("Overloaded", 529, "overloaded_error")
+    assert (error.message, error.status, error.kind, error.code) == ("Overloaded", 529, "overloaded_error", "x")
     assert error.headers == (("retry-after", "3"), ("anthropic-ratelimit-unified-reset", "9"))
     assert PROTOCOL.write_error(error) == body
 

@@ -199,6 +199,8 @@ def test_t2_calls_without_arguments_and_with_whole_ones() -> None:
         ToolCallDelta(1, '{"a":1}'),
         ToolCallEnded(1),
     ]
+    both = block(0, whole, {"type": "input_json_delta", "partial_json": '{"a":1}'})
+    assert said(*both)[1:] == [ToolCallDelta(0, '{"a":1}'), ToolCallEnded(0)]
 
 
 def test_t53_t54_thinking_without_text() -> None:
