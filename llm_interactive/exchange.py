@@ -56,6 +56,8 @@ KEPT_REPLY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "reques
 KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 """Headers of another vendor's reply that mean something to any client (TRAPS T91)."""
 
+STORED_STATE = ("previous_response_id", "conversation", "prompt", "cachedContent", "cached_content", "container")
+
 SESSION_HEADERS = ("x-session-id", "x-claude-code-session-id", "session_id", "session-id")
 
 SAME_SERVICE = {"openai-responses": "openai"}
@@ -273,6 +275,8 @@ class Exchange:
         vendor = SAME_SERVICE.get(backend.name, backend.name)
         target = Target(backend.name, attempt.model, vendor, facts(vendor, attempt.model))
         conversation = self.conversation
+        if attempt.protocol != self.call.protocol:
+            _refuse_stored_state(conversation)
         if attempt.protocol != self.call.protocol or vendor in SENDS_REASONING_BACK:
             conversation = self.configuration.thoughts.restore(self.session, conversation)
         write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
@@ -443,6 +447,14 @@ class Exchange:
 
     def too_large(self, limit: int) -> None:
         self.fail(TooLarge(f"the request is larger than {limit} bytes"))
+
+
+def _refuse_stored_state(conversation: Conversation) -> None:
+    """What a provider keeps cannot be read by another one: the context would be silently gone (TRAPS T96)."""
+    for key in STORED_STATE:
+        if conversation.owned.get(key):
+            message = f"'{key}' names something that only the provider that keeps it knows: {conversation.owned[key]}"
+            raise BadRequest(message, param=key)
 
 
 def session_id(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
