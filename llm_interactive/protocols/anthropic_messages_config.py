@@ -46,8 +46,6 @@ class ConfigWriter:
         self._notes = notes
         self._names = names
 
-    # --- tools
-
     def tools(self) -> dict[str, Json]:
         conversation = self._conversation
         written: dict[str, Json] = {}
@@ -120,8 +118,6 @@ class ConfigWriter:
             written["disable_parallel_tool_use"] = True
         return {"tool_choice": written} if choice.mode is not None or choice.parallel is False else {}
 
-    # --- sampling
-
     def sampling(self) -> dict[str, Json]:
         sampling, facts = self._conversation.sampling, self._target.facts
         values: dict[str, Any] = {"max_tokens": self._max_tokens()}
@@ -161,8 +157,6 @@ class ConfigWriter:
                 self._notes.add(f"{word}: not sent, Anthropic has no such parameter")
         if sampling.n is not None and sampling.n > 1:
             self._notes.add(f"n: one answer instead of {sampling.n}, Anthropic gives one at a time")
-
-    # --- thinking
 
     def _thinks(self) -> bool | None:
         reasoning = self._conversation.reasoning
@@ -218,8 +212,6 @@ class ConfigWriter:
         rank = EFFORTS.index(effort)
         return {"effort": min(known, key=lambda word: abs(EFFORTS.index(word) - rank) if word in EFFORTS else 9)}
 
-    # --- structured output
-
     def output(self) -> dict[str, Json]:
         output = self._conversation.output
         if output is None or output.kind != "json_schema":
@@ -243,8 +235,6 @@ class ConfigWriter:
         instructions = "".join(part.text for part in conversation.system if isinstance(part, Text))
         said = any("json" in text.lower() for text in (instructions, *(m.text for m in conversation.messages)))
         return [] if said else [{"type": "text", "text": JSON_ONLY}]
-
-    # --- agreement
 
     def settle(self, body: dict[str, Json]) -> None:
         """What Anthropic refuses together: thinking with other sampling, a forced tool, too few tokens."""

@@ -102,8 +102,6 @@ class HistoryWriter:
         self._notes = notes
         self._names = names
 
-    # --- instructions
-
     def system(self) -> list[dict[str, Json]]:
         """Blocks of `system`: what stood outside the messages, and what must not stand between them."""
         parts = [*self._conversation.system]
@@ -119,15 +117,10 @@ class HistoryWriter:
         return blocks
 
     def _stays(self, message: Message, leading: bool) -> bool:
-        if message.read_by(NAME) is not None and not self._hoists_own():
+        """Anthropic may judge what its own client sent by itself; others are sent only what they are known to take."""
+        if message.read_by(NAME) is not None and self._target.vendor == "anthropic":
             return True
         return self._target.facts.mid_system and not leading
-
-    def _hoists_own(self) -> bool:
-        """Anthropic itself may take what its own client sent; others are told only what they are known to take."""
-        return self._target.vendor != "anthropic"
-
-    # --- an own request
 
     def own_messages(self) -> list[Json]:
         """Each message as it came; only those that were edited are written anew (and go, if nothing is left)."""
@@ -146,8 +139,6 @@ class HistoryWriter:
             if own is not None:
                 written.append({**own, "role": "user"} if _is_misplaced(own, written) else own)
         return written
-
-    # --- another protocol's
 
     def messages(self) -> list[Json]:
         turns = self._turns()
@@ -251,8 +242,6 @@ class HistoryWriter:
         if last.blocks[-1]["type"] == "text":
             last.blocks[-1] = {**last.blocks[-1], "text": last.blocks[-1]["text"].rstrip()}
         return turns
-
-    # --- blocks
 
     def _block(self, part: Part, role: str) -> dict[str, Json] | None:
         match part:

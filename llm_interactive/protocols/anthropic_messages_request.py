@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from llm_interactive.conversation import Conversation, Tool
+from llm_interactive.conversation import Conversation, Message, Tool
 from llm_interactive.errors import CannotExpress
 from llm_interactive.protocols.anthropic_messages_config import ConfigWriter
 from llm_interactive.protocols.anthropic_messages_errors import NAME
@@ -145,8 +145,8 @@ def _to_write(conversation: Conversation, target: Target, body: dict[str, Json])
     wanted = set(conversation.changed)
     if any(message.source is None for message in conversation.messages):
         wanted.add("messages")
-    if target.vendor != "anthropic" and not target.facts.mid_system:
-        wanted |= {"messages", "system"} if any(m.role == "system" for m in conversation.messages) else set()
+    if not target.facts.mid_system and any(_must_move(message, target) for message in conversation.messages):
+        wanted |= {"messages", "system"}
     if _is_another(target.model, conversation.model):
         wanted |= _misfits(body, target)
     if "reasoning" in wanted:
@@ -154,6 +154,11 @@ def _to_write(conversation: Conversation, target: Target, body: dict[str, Json])
     if "output" in wanted:
         body.pop("output_format", None)
     return [field for field in FIELD_KEYS if field in wanted]
+
+
+def _must_move(message: Message, target: Target) -> bool:
+    """Instructions between turns, for a model that takes none: Anthropic may judge its own client's by itself."""
+    return message.role in ("system", "developer") and (target.vendor != "anthropic" or message.source is None)
 
 
 def _is_another(model: str, asked: str) -> bool:

@@ -116,8 +116,6 @@ class StreamWriter(ReplyWriter):
         self._out.clear()
         return written
 
-    # --- source bytes
-
     def _pass(self, frame: Frame) -> bytes:
         source = frame.source
         for event in frame.events:
@@ -156,8 +154,6 @@ class StreamWriter(ReplyWriter):
             self._count = max(self._count, index + 1)
         elif kind == "content_block_stop" and isinstance(index, int):
             self._passed_open.pop(index, None)
-
-    # --- events
 
     def _event(self, event: Event) -> None:
         if self._over:
@@ -268,8 +264,6 @@ class StreamWriter(ReplyWriter):
         self._open("thinking")
         self._close(write_signature(event))  # also where there was no text (T53)
 
-    # --- tool calls
-
     def _begin_call(self, call: _Call) -> None:
         self._open("tool_use", _call_block(call.started, self._context))
         self._call = call
@@ -320,8 +314,6 @@ class StreamWriter(ReplyWriter):
         if self._call is not None:
             self._close()
         self._drain()
-
-    # --- the end
 
     def _close_all(self) -> None:
         self._end_calls()

@@ -116,6 +116,17 @@ def test_t29_system_messages_between_turns_stay_in_place() -> None:
     assert (elsewhere["messages"], elsewhere["system"]) == ([USER], [{"type": "text", "text": "rule"}])
 
 
+def test_edited_instructions_between_turns_are_not_lost() -> None:
+    conversation = read(USER, {"role": "system", "content": "key"}, system="s")
+    edited = conversation.messages[1].edit(parts=(Text(text="hidden"),))
+    conversation = conversation.edit(messages=(conversation.messages[0], edited))
+    takes = Target("anthropic", "claude", "anthropic", ModelFacts(mid_system=True))
+    hidden = {"type": "text", "text": "hidden"}
+    assert sent(conversation, takes)["messages"] == [USER, {"role": "system", "content": [hidden]}]
+    assert sent(conversation)["messages"] == [USER]
+    assert sent(conversation)["system"] == [{"type": "text", "text": "s"}, hidden]
+
+
 def test_another_model_than_was_asked_for_gets_what_it_takes() -> None:
     asked = {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}, "max_tokens": 90000, "stream": True}
     facts = ModelFacts(reasoning="budget", max_output=64000)
