@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -370,10 +371,12 @@ class DemoServer:
         host, port = self._server.sockets[0].getsockname()
         return f"http://{host}:{port}/v1"
 
-    async def start(self) -> None:
+    async def start(self, listening: socket.socket | None = None) -> None:
+        """`listening`: a socket that is bound already; whoever connects before the start waits in its queue."""
         async with self._starting:
             if self._server is None:
-                self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+                listening = listening or socket.create_server(("127.0.0.1", 0))
+                self._server = await asyncio.start_server(self._accept, sock=listening)
 
     async def stop(self) -> None:
         """Ends replies that are under way too."""

@@ -4,12 +4,14 @@ The one addon that owns LLM flows runs its steps in order and turns its own erro
 several addons, mitmproxy would log the exception of one and let the flow go on (fail closed).
 """
 
+import asyncio
 import hashlib
 import ipaddress
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+import socket
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,26 +40,36 @@ logger = logging.getLogger(__name__)
 class LayerSwap:
     """Puts our layer where mitmproxy's `NextLayer` decided on HTTP; must stand after it in the chain of addons."""
 
-    def __init__(self, exchanges: Mapping[str, Exchange]) -> None:
-        self._exchanges = exchanges
-
     def next_layer(self, next_layer: NextLayer) -> None:
         layer: Layer | None = next_layer.layer
         while layer is not None:
             if type(layer) is HttpLayer:
-                LlmHttpLayer.take_over(layer, self._exchanges)
+                LlmHttpLayer.take_over(layer, _exchanges)
                 return
             child = getattr(layer, "child_layer", None)  # layers have it or not; mitmproxy has no type for that
             layer = child if isinstance(child, Layer) else None
 
 
+NAME = "llm-interactive-proxy"
+
+
+def _exchanges() -> Mapping[str, Exchange]:
+    """Those of the gateway that is loaded now: a reloaded script serves the connections of its predecessor."""
+    gateway = ctx.master.addons.get(NAME)
+    return gateway.exchanges if isinstance(gateway, Gateway) else {}
+
+
 class Gateway:
+    name = NAME
+
     def __init__(self) -> None:
         self.settings: Settings | None = None
-        self._exchanges: dict[str, Exchange] = {}
-        self._swap = LayerSwap(self._exchanges)
+        self.exchanges: dict[str, Exchange] = {}
+        self._swap = LayerSwap()
         self._demo: DemoServer | None = None
         self._demo_token = ""
+        self._demo_url = ""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._configuration = Configuration({})
         self._models = ModelsList()
         self._recorder: Recorder | None = None
@@ -79,13 +91,16 @@ class Gateway:
             return
         self._apply()
 
-    async def running(self) -> None:
+    def running(self) -> None:
+        """Synchronous, as `done` is, since mitmproxy calls both from synchronous code when it reloads a script."""
         if self.settings is None:
             return
         ctx.master.addons.add(self._swap)
         self._demo_token = secrets.token_urlsafe(16)
         self._demo = DemoServer(self._demo_token)
-        await self._demo.start()
+        listening = socket.create_server(("127.0.0.1", 0))
+        self._demo_url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        self._do_later(self._demo.start(listening))
         if not self.settings.disable_accounting:
             self._recorder = Recorder(self.settings.home)
         self._apply()
@@ -94,7 +109,7 @@ class Gateway:
         assert self.settings is not None
         backends = dict(catalog.configured(self.settings))
         if self._demo is not None:
-            backends["demo"] = catalog.demo(self._demo.url, self._demo_token)
+            backends["demo"] = catalog.demo(self._demo_url, self._demo_token)
         self._configuration = replace(
             self._configuration,
             backends=backends,
@@ -103,11 +118,16 @@ class Gateway:
         )
         self._models.forget()
 
-    async def done(self) -> None:
+    def _do_later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def done(self) -> None:
         if self._swap in ctx.master.addons.chain:
             ctx.master.addons.remove(self._swap)
         if self._demo is not None:
-            await self._demo.stop()
+            self._do_later(self._demo.stop())
         if self._recorder is not None:
             self._recorder.close()
 
@@ -133,7 +153,7 @@ class Gateway:
         client = _client(entry.credentials_of(headers, flow.request.path.partition("?")[2]))
         self._hide_credentials(flow)
         if call is not None and call.operation not in ("models", "model") and "upgrade" not in headers:
-            self._exchanges[flow.id] = Exchange(call, self._configuration, method=flow.request.method, client=client)
+            self.exchanges[flow.id] = Exchange(call, self._configuration, method=flow.request.method, client=client)
 
     def _configured(self) -> Settings:
         assert self.settings is not None
@@ -175,7 +195,7 @@ class Gateway:
         credentials = {name: headers[name] for name in entry.CREDENTIAL_HEADERS if name in headers}
         exchange.caught = Caught(request.host, request.port, authority, credentials)
         self._hide_credentials(flow)
-        self._exchanges[flow.id] = exchange
+        self.exchanges[flow.id] = exchange
 
     def _refuse(self, flow: http.HTTPFlow, headers: Mapping[str, str], error: ProxyError) -> None:
         self._hide_credentials(flow)
@@ -185,9 +205,9 @@ class Gateway:
     async def request(self, flow: http.HTTPFlow) -> None:
         if flow.response is not None:
             return
-        exchange = self._exchanges.get(flow.id)
+        exchange = self.exchanges.get(flow.id)
         if exchange is not None and (kept := stored_responses.answer(exchange, flow.request.method)) is not None:
-            del self._exchanges[flow.id]
+            del self.exchanges[flow.id]
             flow.response = kept
         elif exchange is not None:
             self._walk(exchange, flow)
@@ -248,7 +268,7 @@ class Gateway:
         self._forget(flow)
 
     def _forget(self, flow: http.HTTPFlow) -> None:
-        exchange = self._exchanges.pop(flow.id, None)
+        exchange = self.exchanges.pop(flow.id, None)
         if exchange is not None and exchange.tries:
             flow.comment = flow.comment or exchange.summary()
 

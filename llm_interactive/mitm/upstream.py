@@ -12,7 +12,7 @@ This file alone uses unexported names of mitmproxy (12.2); tests/mitm/test_upstr
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mitmproxy import flow as mitm_flow
@@ -68,6 +68,8 @@ OWN_PATHS_BODY = 1024 * 1024
 NO_BODY = (204, 205, 304)
 
 type Commands = layer.CommandGenerator[None]
+type Exchanges = Callable[[], Mapping[str, Exchange]]
+"""Gives the exchanges that are under way, by the id of their flow."""
 
 
 @dataclass
@@ -92,13 +94,13 @@ class Stalled(HttpEvent):
 class LlmHttpLayer(HttpLayer):
     """An `HttpLayer` whose streams are `LlmStream`s, and which watches over stalled upstreams with one timer."""
 
-    exchanges: Mapping[str, Exchange]
+    exchanges: Exchanges
     _last_attempt_id: int = 0
     _timers: dict[commands.RequestWakeup, float]
     """When each of them goes off."""
 
     @classmethod
-    def take_over(cls, http_layer: HttpLayer, exchanges: Mapping[str, Exchange]) -> None:
+    def take_over(cls, http_layer: HttpLayer, exchanges: Exchanges) -> None:
         """Turn a layer that has not started yet into one of these, at its place in the stack."""
         http_layer.__class__ = cls
         assert isinstance(http_layer, LlmHttpLayer)
@@ -157,6 +159,7 @@ class LlmStream(HttpStream):
     def __init__(self, context: Context, stream_id: int, http_layer: LlmHttpLayer) -> None:
         super().__init__(context, stream_id)
         self._layer = http_layer
+        self._exchange: Exchange | None = None
         self._attempt_id: StreamId | None = None
         self._last_byte = 0.0
         self._headers_sent = False
@@ -166,7 +169,9 @@ class LlmStream(HttpStream):
 
     @property
     def exchange(self) -> Exchange | None:
-        return self._layer.exchanges.get(self.flow.id)
+        if self._exchange is None:
+            self._exchange = self._layer.exchanges().get(self.flow.id)
+        return self._exchange
 
     @property
     def waits(self) -> bool:
