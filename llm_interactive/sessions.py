@@ -41,6 +41,9 @@ MOST_THOUGHT_BYTES = 1024 * 1024
 would miss every prompt cache."""
 MOST_OWN_ANSWERS = 200
 TROUBLE = (OSError, sqlite3.Error)
+SERVER = ""
+"""The server's values among ids of sessions."""
+NO_ROW: Row = ("", 0.0, b"")
 
 
 def session_id(headers: Mapping[str, str], body: Mapping[str, Json], client: str = "") -> str:
@@ -209,7 +212,8 @@ class Store(Protocol):
 
 class Sessions:
     """`clock`: seconds since the epoch. `delay`: seconds until a change is written; `patience`: seconds that somebody
-    waits for the store at most. While the store fails, everything goes on in memory and is written later."""
+    waits for the store at most; `retry_after`: seconds between attempts to read what could not be read. While the store
+    fails, everything goes on in memory and is written later."""
 
     def __init__(
         self,
@@ -218,6 +222,7 @@ class Sessions:
         clock: Callable[[], float] = time.time,
         delay: float = 1.0,
         patience: float = 2.0,
+        retry_after: float = 10.0,
         capacity: int = MOST_IN_MEMORY,
     ) -> None:
         self.server = Server()
@@ -237,17 +242,26 @@ class Sessions:
         self._writing: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
-        self._swept = 0.0
+        self._swept = -IDLE_SECONDS
+        self._unread: set[str] = set()
+        self._retry_after = retry_after
+        self._retry_at = 0.0
 
     async def start(self) -> None:
         """Reads the server's values."""
         values = await self._read(self._store.load_server)
-        if values:
+        if values is None:
+            self._unread.add(SERVER)
+            return
+        self._unread.discard(SERVER)
+        if self.server.to_json() == Server().to_json():
             self.server.take(Server.from_json(values))
 
     async def open(self, id_: str) -> Session:
         """The session of that id, made where there is none. Whoever opens it meanwhile gets the same object."""
         session = self._live.get(id_) or await self._load(id_)
+        if self._unread and asyncio.get_running_loop().time() >= self._retry_at:
+            await self._read_again(session)
         now = self._clock()
         if now - session.used > IDLE_SECONDS:
             session.take(Session(id_))
@@ -290,15 +304,35 @@ class Sessions:
         return await asyncio.shield(opening)
 
     async def _make(self, id_: str) -> Session:
-        row = await self._read(lambda: self._store.load(id_))
         session = Session(id_, self._clock())
-        if row is not None:
-            try:
-                session = Session.from_json(id_, row[1], wire_json.loads(row[2]))
-            except ValueError as error:
-                log.error("a stored session cannot be read and begins anew: %s", error)
+        await self._fill(session)
         self._live[id_] = session
         return session
+
+    async def _fill(self, session: Session) -> None:
+        """With what is stored of it, unless something was set meanwhile."""
+        row = await self._read(lambda: self._store.load(session.id) or NO_ROW)
+        if row is None:
+            self._unread.add(session.id)
+            return
+        self._unread.discard(session.id)
+        if row is NO_ROW or session.to_json():
+            return
+        try:
+            stored = Session.from_json(session.id, row[1], wire_json.loads(row[2]))
+        except ValueError as error:
+            log.error("a stored session cannot be read and begins anew: %s", error)
+            return
+        session.take(stored)
+        session.used = stored.used
+
+    async def _read_again(self, session: Session) -> None:
+        """What could not be read when it was wanted, before an empty one is written over it."""
+        self._retry_at = asyncio.get_running_loop().time() + self._retry_after
+        if SERVER in self._unread:
+            await self.start()
+        if session.id in self._unread:
+            await self._fill(session)
 
     async def _read[T](self, read: Callable[[], T]) -> T | None:
         """None where the store fails."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from llm_interactive import wire_json
 from llm_interactive.commands.authorship import is_content, without_client_blocks
-from llm_interactive.commands.typed import Order, Typed, Typing, read, read_old
+from llm_interactive.commands.typed import Order, Typed, Typing, may_hold_commands, read, read_old
 from llm_interactive.conversation import Conversation, Message, Part, Source, Text, Tool, ToolCall, ToolResult
 
 ATTEMPT_COMPLETION = "attempt_completion"
@@ -43,7 +43,7 @@ def newest(messages: Sequence[Message]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Stripped:
-    """A message without its commands. `has_content`: something for a model remains."""
+    """A message without its commands. `has_content`: something for a model remains beside them."""
 
     message: Message
     orders: tuple[Order, ...]
@@ -52,6 +52,8 @@ class Stripped:
 
 def strip(message: Message, typing: Typing, *, old: bool = False) -> Stripped:
     """`message` is the same object where it holds no command."""
+    if not any(isinstance(part, Text) and may_hold_commands(part.text, typing, old=old) for part in message.parts):
+        return Stripped(message, (), has_content=True)
     reader = read_old if old else read
     parts: list[Part] = []
     orders: list[Order] = []
@@ -116,7 +118,7 @@ def _cleaned(
             continue
         stripped = strip(message, typing, old=True)
         if not stripped.orders:
-            yield message
+            yield stripped.message
             continue
         answer = _answer(messages, number)
         if not stripped.has_content and answer and not _is_own(answer):

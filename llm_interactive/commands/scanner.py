@@ -1,7 +1,7 @@
 """Finds the commands in a text that a person wrote, and takes them out of it (SPEC 5.1).
 
 A command is `PREFIX name` or `PREFIX name(args)`, at the start of the text or after white space. What remains stays as
-it was, but for the command and the white space that it leaves on its own line: a line that held nothing else goes whole.
+it was, but for the command and the white space that it leaves on its own line: a line with nothing else goes whole.
 """
 
 import re
@@ -54,8 +54,9 @@ def scan(text: str, prefix: str) -> list[Found]:
 
 @lru_cache(maxsize=16)
 def _pattern(prefix: str) -> re.Pattern[str]:
-    """A name that a path goes on behind (`!/usr/bin`) is none."""
-    return re.compile(rf"(?<!\S){re.escape(prefix)}(?P<name>[^\W\d_][\w-]*)(?![\w/\\-])(?P<open>\()?")
+    """A name that a path goes on behind (`!/usr/bin`) is none. The prefix comes first, which `re` searches fastest."""
+    literal = re.escape(prefix)
+    return re.compile(rf"{literal}(?<!\S{literal})(?P<name>[^\W\d_][\w-]*)(?![\w/\\-])(?P<open>\()?")
 
 
 def _read(text: str, match: re.Match[str]) -> Found:
