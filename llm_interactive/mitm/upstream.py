@@ -48,6 +48,8 @@ from llm_interactive.errors import UpstreamError
 from llm_interactive.exchange import Exchange
 from llm_interactive.reply import NOTHING, Step
 
+NO_CONNECTION_YET = "timed out"
+
 LINGER = 1.0
 """Seconds that an upstream has to end its reply after its last event; ending it keeps the connection alive."""
 
@@ -151,7 +153,7 @@ class LlmHttpLayer(HttpLayer):
         for queue in self.waiting_for_establishment.values():
             if connecting in queue:
                 queue.remove(connecting)
-        gave_up = GetHttpConnectionCompleted(connecting, (None, "timed out"))
+        gave_up = GetHttpConnectionCompleted(connecting, (None, NO_CONNECTION_YET))
         yield from self.event_to_child(stream, gave_up)
 
 
@@ -262,7 +264,9 @@ class LlmStream(HttpStream):
         if self._client_left():
             return True  # the event that says so is next in the queue
         if error:
-            exchange.refused(UpstreamError(f"no connection to {outgoing.host}:{outgoing.port}: {error}"))
+            status = 504 if error == NO_CONNECTION_YET else 502
+            where = f"{outgoing.host}:{outgoing.port}"
+            exchange.refused(UpstreamError(f"no connection to {where}: {error}", status=status))
             return False
         self.context.server = self.flow.server_conn = connection
         self._last_byte = time.monotonic()
