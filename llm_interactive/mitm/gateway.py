@@ -150,7 +150,13 @@ class Gateway:
         except ProxyError as error:
             self._refuse(flow, headers, error)
             return
-        client = _client(entry.credentials_of(headers, flow.request.path.partition("?")[2]))
+        except Exception:  # mitmproxy would log it and let the request go on, unchecked
+            logger.exception("The request could not be checked")
+            self._refuse(flow, headers, ProxyError("the proxy could not check the request; its log says why"))
+            return
+        path, _, query = flow.request.path.partition("?")
+        flow.metadata["llm_protocol"] = call.protocol if call else entry.nearest_protocol(path, headers, query)
+        client = _client(entry.credentials_of(headers, query))
         self._hide_credentials(flow)
         if call is not None and call.operation not in ("models", "model") and "upgrade" not in headers:
             self.exchanges[flow.id] = Exchange(call, self._configuration, method=flow.request.method, client=client)
@@ -232,11 +238,11 @@ class Gateway:
 
     async def _manage(self, flow: http.HTTPFlow) -> http.Response:
         headers = {name.lower(): value for name, value in flow.request.headers.items()}
-        protocol = protocols.named(entry.nearest_protocol(flow.request.path.partition("?")[0], headers))
+        protocol = protocols.named(flow.metadata["llm_protocol"])  # told by the credential, which is hidden by now
         try:
             call = entry.recognise(flow.request.method, flow.request.path, headers)
             if call is not None and call.operation in ("models", "model"):
-                return await self._models.answer(call, self._configuration.backends)
+                return await self._models.answer(replace(call, protocol=protocol.name), self._configuration.backends)
             return await management.answer(flow.request, protocol, self._configured(), self._recorder)
         except ProxyError as error:
             return management.error_response(protocol, error)

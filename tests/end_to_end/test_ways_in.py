@@ -146,3 +146,21 @@ def test_a_broken_stream_keeps_its_end(start_proxy: Start, upstream: Upstream) -
     reply = httpx.post(f"{proxy.url}/v1/chat/completions", json=BODY | {"stream": True})
     assert "half " in reply.text
     assert "error" not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "key"),
+    [
+        ({"authorization": "Bearer k"}, "", "object"),
+        ({"x-api-key": "k", "anthropic-version": "2023-06-01"}, "", "has_more"),
+        ({"x-goog-api-key": "k"}, "", "models"),
+        ({}, "?key=k", "models"),
+    ],
+)
+def test_t102_the_models_list_takes_the_shape_of_who_asks(
+    start_proxy: Start, headers: dict[str, str], query: str, key: str
+) -> None:
+    proxy = start_proxy()
+    listed = httpx.get(f"{proxy.url}/v1/models{query}", headers=headers).json()
+    assert key in listed
+    assert "demo:echo" in str(listed)
