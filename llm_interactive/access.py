@@ -54,11 +54,15 @@ def _refuse_pages(visit: Visit, has_keys: bool, settings: Settings) -> None:
 
 
 def _origin_allowed(origin: str, host: str) -> bool:
-    return urlsplit(origin).netloc == host and host != ""
+    scheme, mark, there = origin.partition("://")
+    return bool(scheme and mark) and there == host != ""
 
 
 def _host_of(host: str) -> str:
-    return (urlsplit(f"//{host}").hostname or "") if host else ""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:

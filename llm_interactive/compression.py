@@ -10,7 +10,8 @@ from llm_interactive.errors import BadRequest, TooLarge
 
 type Decoder = Callable[[bytes], bytes]
 
-PIECE = 64 * 1024
+MAX_WINDOW = 2**27
+"""Bytes of memory that a zstd frame may ask for."""
 ERRORS = (zlib.error, brotli.error, zstandard.ZstdError)
 
 
@@ -24,7 +25,7 @@ def _brotli() -> Decoder:
 
 
 def _zstd() -> Decoder:
-    return zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj().decompress
+    return zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj().decompress
 
 
 def _as_it_is() -> Decoder:
@@ -43,7 +44,7 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
 
 def decoder(encoding: str) -> Decoder:
     """For pieces of a body with this `content-encoding`; raises `BadRequest` where it is not known."""
-    stages = [_stage(name.strip().lower()) for name in reversed(encoding.split(",")) if name.strip()]
+    stages = [DECODERS[_known(name.strip().lower())]() for name in reversed(encoding.split(",")) if name.strip()]
     if len(stages) == 1:
         return stages[0]
 
@@ -71,28 +72,65 @@ def lenient(encoding: str) -> Decoder:
     return read
 
 
-def _stage(name: str) -> Decoder:
+def _known(name: str) -> str:
     if name not in DECODERS:
         raise BadRequest(f"content-encoding {name!r} is not known; use gzip, deflate, br or zstd", status=415)
-    return DECODERS[name]()
+    return name
 
 
 def decoded(body: bytes, encoding: str, limit: int) -> bytes:
-    """A whole request body of at most `limit` bytes; piece by piece, so that a bomb is noticed before it has grown."""
-    if len(body) > limit:
-        raise _too_large(limit)
-    if not encoding:
-        return body
-    decode = decoder(encoding)
-    out = bytearray()
-    try:
-        for start in range(0, len(body), PIECE):
-            out += decode(body[start : start + PIECE])
-            if len(out) > limit:
-                raise _too_large(limit)
-    except ERRORS as error:
-        raise BadRequest(f"the body is not valid {encoding}: {error}") from None
-    return bytes(out)
+    """A whole request body of at most `limit` bytes, at every stage: a bomb is noticed before it has grown."""
+    stages = [name.strip().lower() for name in reversed(encoding.split(",")) if name.strip()]
+    for name in stages:
+        _known(name)
+    for name in ("identity", *stages):
+        try:
+            body = WHOLE[name](body, limit + 1)
+        except ERRORS as error:
+            raise BadRequest(f"the body is not valid {name}: {error}") from None
+        if len(body) > limit:
+            raise _too_large(limit)
+    return body
+
+
+def _whole_zlib(body: bytes, most: int, window: int) -> bytes:
+    out = b""
+    while body and len(out) < most:  # gzip may have several members
+        decompressor = zlib.decompressobj(window)
+        out += decompressor.decompress(body, most - len(out))
+        if not decompressor.eof and not decompressor.unconsumed_tail and len(out) < most:
+            raise zlib.error("it is cut off")
+        body = decompressor.unused_data
+    return out
+
+
+def _whole_brotli(body: bytes, most: int) -> bytes:
+    decompressor = brotli.Decompressor()
+    out: bytes = decompressor.process(body, output_buffer_limit=most)
+    if not decompressor.is_finished() and len(out) < most:
+        raise brotli.error("it is cut off")
+    return out
+
+
+def _whole_zstd(body: bytes, most: int) -> bytes:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    with decompressor.stream_reader(body, read_across_frames=True) as reader:
+        return reader.read(most)
+
+
+def _whole_gzip(body: bytes, most: int) -> bytes:
+    return _whole_zlib(body, most, zlib.MAX_WBITS | 32)
+
+
+WHOLE: dict[str, Callable[[bytes, int], bytes]] = {
+    "gzip": _whole_gzip,
+    "x-gzip": _whole_gzip,
+    "deflate": lambda body, most: _whole_zlib(body, most, zlib.MAX_WBITS),
+    "br": _whole_brotli,
+    "zstd": _whole_zstd,
+    "identity": lambda body, most: body,
+}
+"""`(body, most)` -> at most about `most` bytes of what it says; the whole only where that is less."""
 
 
 def _too_large(limit: int) -> TooLarge:
