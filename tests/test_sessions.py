@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,12 @@ def test_keys_never_share_and_odd_names_are_hashed() -> None:
     odd = [session_id({"x-session-id": name}, {}, "a") for name in ("x" * 5000, "x" * 5001, "a\nb", "\ud800")]
     assert len({*odd}) == 4
     assert all(len(id_) == 66 and id_.isprintable() for id_ in odd)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 class Memory:
@@ -177,8 +183,7 @@ async def test_a_kept_change_is_on_disk_at_once_and_others_soon() -> None:
     assert memory.server == {}
     session.project = "two"
     sessions.changed(session)
-    while memory.rows["k/a"][2] != b'{"project":"two"}':
-        await asyncio.sleep(0.001)
+    await until(lambda: memory.rows["k/a"][2] == b'{"project":"two"}')
     await sessions.close()
 
 
@@ -234,8 +239,7 @@ async def test_a_failing_store_loses_nothing_and_is_named_once(
     other.project = "q"
     sessions.changed(other)
     memory.error = None
-    while len(memory.rows) < 2 or not memory.server:
-        await asyncio.sleep(0.001)
+    await until(lambda: len(memory.rows) == 2 and bool(memory.server))
     assert memory.rows["k/a"][2] == b'{"project":"p"}'
     assert memory.server["redact"] is False
     assert await sessions.keep(session) is None
@@ -278,8 +282,7 @@ async def test_a_store_that_hangs_holds_nobody_up_for_long() -> None:
     assert await sessions.keep(session) == "it does not answer"
     assert (await sessions.open("k/new")).to_json() == {}
     memory.go.set()
-    while "k/a" not in memory.rows:
-        await asyncio.sleep(0.001)
+    await until(lambda: "k/a" in memory.rows)
     await sessions.close()
 
 

@@ -55,24 +55,26 @@ def strip(message: Message, typing: Typing, *, old: bool = False) -> Stripped:
     if not any(isinstance(part, Text) and may_hold_commands(part.text, typing, old=old) for part in message.parts):
         return Stripped(message, (), has_content=True)
     reader = read_old if old else read
-    parts: list[Part] = []
-    orders: list[Order] = []
-    has_content = False
-    for part in message.parts:
-        if not isinstance(part, Text):
-            parts.append(part)
-            has_content = True
-            continue
-        typed = reader(part.text, typing)
-        orders += typed.orders
-        has_content = has_content or is_content(typed.rest)
-        if typed.orders or typed.rest != part.text:
-            parts += _with_text(part, typed)
-        else:
-            parts.append(part)
-    if not orders and tuple(parts) == message.parts:
-        return Stripped(message, (), has_content)
-    return Stripped(message.edit(parts=tuple(parts)), tuple(orders), has_content)
+    typed = [reader(part.text, typing) if isinstance(part, Text) else None for part in message.parts]
+    pieces = list(zip(message.parts, typed, strict=True))
+    if not any(_is_changed(part, read_) for part, read_ in pieces):
+        return Stripped(message, (), has_content=True)
+    return Stripped(
+        message.edit(parts=tuple(left for part, read_ in pieces for left in _left(part, read_))),
+        tuple(order for read_ in typed if read_ is not None for order in read_.orders),
+        has_content=any(read_ is None or is_content(read_.rest) for read_ in typed),
+    )
+
+
+def _is_changed(part: Part, typed: Typed | None) -> bool:
+    return isinstance(part, Text) and typed is not None and (bool(typed.orders) or typed.rest != part.text)
+
+
+def _left(part: Part, typed: Typed | None) -> Iterator[Part]:
+    if typed is None or not isinstance(part, Text) or not _is_changed(part, typed):
+        yield part
+    else:
+        yield from _with_text(part, typed)
 
 
 def _with_text(part: Text, typed: Typed) -> Iterator[Text]:

@@ -61,6 +61,7 @@ def test_where_a_command_may_stand(text: str, found: list[str]) -> None:
         "```\n!/hello\n```",
         "```sh\n!/hello\n``\n!/hello\n```",
         "~~~\n!/hello\n```\n!/hello",
+        "````\n```\n!/hello\n````",
         "- ```\n  !/hello\n  ```",
         "> ```\n> !/hello\n> ```",
         "# !/hello",
