@@ -17,9 +17,11 @@ from pathlib import Path
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
+from mitmproxy.connection import Client
 from mitmproxy.proxy.layer import Layer, NextLayer
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from llm_interactive import access, compression, entry, protocols, tokens
 from llm_interactive import settings as settings_module
@@ -28,6 +30,7 @@ from llm_interactive.backends.demo import DemoServer
 from llm_interactive.errors import ProxyError
 from llm_interactive.exchange import Caught, Configuration, Exchange
 from llm_interactive.mitm import management, options, stored_responses
+from llm_interactive.mitm.closing import close_for_good
 from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import Recorder, counted
 from llm_interactive.mitm.upstream import LlmHttpLayer
@@ -272,6 +275,12 @@ class Gateway:
 
     def error(self, flow: http.HTTPFlow) -> None:
         self._forget(flow)
+
+    def server_disconnected(self, data: ServerConnectionHookData) -> None:
+        close_for_good(data.client, data.server)
+
+    def client_disconnected(self, client: Client) -> None:
+        close_for_good(client, client)
 
     def _forget(self, flow: http.HTTPFlow) -> None:
         exchange = self.exchanges.pop(flow.id, None)

@@ -1,5 +1,6 @@
 """The layer below the hooks. The first tests say what broke when a new mitmproxy comes; the others how it behaves."""
 
+import itertools
 import json
 import os
 import socket
@@ -418,6 +419,15 @@ def test_a_connection_that_never_comes_is_given_up(start_proxy: Start, upstream:
     assert reply.status == 504
     assert f"no connection to 127.0.0.1:{blackhole}" in reply.json["error"]["message"]
     assert rows(proxy)[0]["end_reason"] == "error"
+
+
+def test_a_fast_upstream_is_cancelled_too(start_proxy: Start, upstream: Upstream) -> None:
+    """Bytes are waiting at every moment when the reply is given up: mitmproxy leaves such a socket open."""
+    upstream.script = lambda asked: Reply(itertools.repeat(b"x" * 65_536), 500)
+    proxy = start_proxy(environment(upstream))
+    for number in range(3, 13, 3):
+        assert exchange(proxy.port, ASK).status == 500
+        assert all(seen.cancelled for seen in upstream.wait_ended(number))
 
 
 @pytest.mark.parametrize("reset", [False, True])
