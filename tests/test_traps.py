@@ -8,7 +8,7 @@ PAGE = TESTS.parent / "docs" / "traps.md"
 NUMBERS = range(1, 108)
 
 
-def tested() -> set[int]:
+def numbers_tested() -> set[int]:
     names = re.findall(r"def (test_\w+)", "\n".join(path.read_text() for path in TESTS.rglob("*.py")))
     return {int(number) for name in names for number in re.findall(r"(?<=_)t(\d+)(?=_)", name)}
 
@@ -18,8 +18,8 @@ def reasoned() -> set[int]:
 
 
 def test_every_trap_is_tested_or_reasoned() -> None:
-    assert sorted(set(NUMBERS) - tested() - reasoned()) == []
+    assert sorted(set(NUMBERS) - numbers_tested() - reasoned()) == []
 
 
 def test_no_reason_stands_beside_a_test() -> None:
-    assert reasoned() & tested() == set()
+    assert reasoned() & numbers_tested() == set()
