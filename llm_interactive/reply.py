@@ -155,6 +155,10 @@ class Reply:
         """The provider said in the middle that it failed; what still comes may hold the usage."""
         return self.begun and self.error is not None
 
+    @property
+    def _gave_up(self) -> bool:
+        return self.ended and self.error is not None
+
     def _over(self, step: Step) -> Step:
         self.ended = True
         return step._replace(ended=True)
@@ -187,7 +191,7 @@ class Reply:
         if self._held:
             out = self._held + out
             self._held = []
-        return Step(tuple(out), tuple(last), self.ended, cancel=cancel)
+        return Step(tuple(out), tuple(last), self.ended, cancel=cancel or self._gave_up)
 
     def _observe(self, frame: Frame) -> UpstreamError | None:
         """Take note of what a frame says. Returns the error that refuses the whole attempt."""

@@ -294,7 +294,8 @@ class LlmStream(HttpStream):
         exchange = self.exchange
         if exchange is None:
             return
-        self._last_byte = time.monotonic()
+        if not exchange.reply_is_over:
+            self._last_byte = time.monotonic()
         if isinstance(event, ResponseData):
             yield from self._take(exchange, exchange.feed(event.data), over=False)
         elif isinstance(event, ResponseEndOfMessage):

@@ -15,7 +15,21 @@ import pytest
 from kit.certificates import Authority
 from kit.http2_client import Http2Client
 from kit.proxy import ADDONS, REPOSITORY, RunningProxy
-from kit.replies import Fault, Gate, Reply, answer, chat, chat_chunk, chat_stream, openai_error, sse, text
+from kit.replies import (
+    EVENT_STREAM,
+    Fault,
+    Gate,
+    Pause,
+    Reply,
+    answer,
+    chat,
+    chat_chunk,
+    chat_stream,
+    openai_error,
+    sse,
+    stream,
+    text,
+)
 from kit.upstream import Upstream
 from kit.wire import WireClient, exchange, request
 from mitmproxy import options
@@ -354,14 +368,17 @@ def resident(proxy: RunningProxy) -> int:
 
 
 def test_an_upstream_that_stays_open_after_the_end_is_not_waited_for(start_proxy: Start, upstream: Upstream) -> None:
-    upstream.enqueue(sse(chat_chunk("all"), "data: [DONE]\n\n", Fault.STALL), chat("next"))
+    first = [f"data: {json.dumps(chat_chunk('all'))}\n\n", "data: [DONE]\n\n"]
+    babbling = itertools.chain((each.encode() for each in first), itertools.cycle((b": more\n\n", Pause(0.01))))
+    upstream.enqueue(stream(*first, Fault.STALL), Reply(babbling, headers=EVENT_STREAM), chat("next"))
     proxy = start_proxy(environment(upstream, PROXY_TIMEOUT="60"))
     with WireClient(proxy.port) as client:
-        client.send(STREAM)
-        reply = client.read_answer()
-        assert reply.complete
-        assert reply.body.endswith(b"data: [DONE]\n\n")
-        assert upstream.wait_ended()[0].cancelled
+        for number in (1, 2):
+            client.send(STREAM)
+            reply = client.read_answer()
+            assert reply.complete
+            assert reply.body.endswith(b"data: [DONE]\n\n")
+            assert upstream.wait_ended(number)[-1].cancelled
         client.send(ASK)
         assert b"next" in client.read_answer().body
 
