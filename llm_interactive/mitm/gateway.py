@@ -256,8 +256,12 @@ class Gateway:
     # from the layer below the hooks
 
     async def llm_next_attempt(self, exchange: Exchange) -> None:
-        exchange.next_attempt()
-        await self._count(exchange)
+        try:
+            exchange.next_attempt()
+            await self._count(exchange)
+        except Exception:  # without an answer the client would wait for ever
+            logger.exception("The next attempt could not be made")
+            exchange.fail(ProxyError("the proxy could not go on; its log says why"))
 
     async def _count(self, exchange: Exchange) -> None:
         if exchange.must_count and (conversation := exchange.conversation) is not None:
