@@ -11,6 +11,7 @@
 No I/O here: the mitm layer sends what `outgoing` says and tells the exchange what came back.
 """
 
+import logging
 import secrets
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from llm_interactive.backends.catalog import ConfiguredBackend
 from llm_interactive.conversation import Conversation
 from llm_interactive.errors import BadRequest, NotFound, ProxyError, TooLarge, UpstreamError
 from llm_interactive.events import Reason, Usage
+from llm_interactive.loops import Loops, LoopWatch, Stop
 from llm_interactive.models import facts, vendor_of
 from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
 from llm_interactive.protocols.openai_chat_request import SENDS_REASONING_BACK
@@ -33,6 +35,8 @@ from llm_interactive.reply import NOTHING, PassedReply, Refusal, Reply, Step
 from llm_interactive.routing import plan
 from llm_interactive.routing.plan import Attempt
 from llm_interactive.thoughts import Listener, Thoughts
+
+logger = logging.getLogger(__name__)
 
 HOP_BY_HOP = frozenset(
     [
@@ -59,6 +63,9 @@ KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 STORED_STATE = ("previous_response_id", "conversation", "prompt", "cachedContent", "cached_content", "container")
 
 SESSION_HEADERS = ("x-session-id", "x-claude-code-session-id", "session_id", "session-id")
+
+CHARACTERS_PER_TOKEN = 4
+"""A rule of thumb, for the log."""
 
 SAME_SERVICE = {"openai-responses": "openai"}
 """Backends that are another door of the same service."""
@@ -101,7 +108,8 @@ class Try:
     usage: Usage | None = None
     reason: Reason | None = None
     said: Sequence[str] = ()
-    notes: tuple[str, ...] = ()
+    stop: Stop | None = None
+    """Why the proxy ended it early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,7 @@ class Configuration:
     default_backend: str | None = None
     thoughts: Thoughts = field(default_factory=Thoughts)
     responses: ResponseStore = field(default_factory=ResponseStore)
+    loops: Loops = field(default_factory=Loops)
     timeout: float = 300.0
     body_limit: int = 64 * 1024 * 1024
 
@@ -163,6 +172,9 @@ class Exchange:
         self._reply_headers: list[tuple[str, str]] = []
         self._tool_names: Mapping[str, str] = {}
         self._sent = False
+        self._watch: LoopWatch | None = None
+        self._cut: Reply | None = None
+        """What the client has begun to read, while the backend is asked again."""
 
     @property
     def session(self) -> str:
@@ -320,11 +332,58 @@ class Exchange:
                 refusal = UpstreamError(f"the provider's reply cannot be read: {error}")
                 self._reply = Refusal(lambda body: refusal)
 
+    def _loop_watch(self, attempt: Attempt) -> LoopWatch:
+        """A new one for each attempt, but the second answer of a model is watched by who asked for it."""
+        if self._watch is None or not self._watch.guided:
+            conversation = self.conversation
+            may_be_raw = self.call.protocol == "openai_chat" and conversation is not None and conversation.stream
+            session = self.configuration.loops.session(self.session)
+            name, model = attempt.backend.name, attempt.model
+            self._watch = self.configuration.loops.watch(session, name, model, attempt.protocol, may_be_raw=may_be_raw)
+        else:
+            self._watch.renew()
+        return self._watch
+
+    def ask_again(self) -> None:
+        """The model is told that it repeats itself, and the same backend answers once more (SPEC 8)."""
+        watch, reply, last = self._watch, self._reply, self.tries[-1]
+        assert watch is not None
+        assert isinstance(reply, Reply)
+        assert self.conversation is not None
+        self._note_end(reply, last)
+        self.conversation = watch.guide(self.conversation)
+        watch.renew()
+        self.outgoing, self._reply = None, None
+        if reply.begun:
+            self._cut = reply
+            self.attempts.clear()  # no other backend goes on with what the client has read
+        self.attempts.appendleft(last.attempt)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the client has begun to read a reply and waits for the rest of it."""
+        return self._cut is not None
+
+    def give_up(self) -> Step:
+        """The backend could not be asked again: the reply that was begun ends with the error."""
+        assert self._cut is not None
+        self._reply = self._cut
+        return self.broken(UpstreamError(self._error.message if self._error is not None else "it was not answered"))
+
     def _start_reply(self, attempt: Attempt, protocol: Protocol, headers: Sequence[tuple[str, str]]) -> None:
         conversation = self.conversation
         assert conversation is not None
         plain = dict(headers)
         streams = _streams(plain.get("content-type", ""), attempt.protocol, conversation.stream)
+        encoding = plain.get("content-encoding", "identity")
+        decode = compression.decoder(encoding) if encoding != "identity" else None
+        listener = Listener(attempt.protocol)
+        if self._cut is not None:
+            self._cut.go_on(
+                protocol.reply_reader(streams), tool_names=self._tool_names, decode=decode, listener=listener
+            )
+            self._reply = self._cut
+            return
         same = attempt.protocol == self.call.protocol and streams == conversation.stream
         asked = conversation.model
         context = ReplyContext(
@@ -337,14 +396,14 @@ class Exchange:
             rename=same and attempt.model not in (asked, asked.partition(":")[2]),
         )
         writer = self.frontend.reply_writer(context)
-        encoding = plain.get("content-encoding", "identity")
         self._reply = Reply(
             protocol.reply_reader(streams),
             writer,
             clock=self._clock,
             tool_names=self._tool_names,
-            decode=compression.decoder(encoding) if encoding != "identity" else None,
-            listener=Listener(attempt.protocol),
+            watches=(self._loop_watch(attempt),),
+            decode=decode,
+            listener=listener,
             rewrite=streams != conversation.stream,
         )
         kept = [(n, v) for n, v in headers if n not in HOP_BY_HOP] if same else _portable(headers)
@@ -403,6 +462,23 @@ class Exchange:
         last.usage, last.reason, last.said = reply.usage, reply.reason, reply.said
         if reply.error is not None:
             last.error = reply.error.message
+        if self._watch is not None and self._watch.stop is not None:
+            last.stop = self._watch.stop
+            last.said = last.stop.said(reply.said)
+            logger.warning("%s: %s", self._named(last.attempt), "; ".join((last.stop.note, *self._saved(last))))
+
+    def _named(self, attempt: Attempt) -> str:
+        return f"{attempt.backend.name}:{attempt.model}, session {self.session_name}"
+
+    def _saved(self, last: Try) -> list[str]:
+        """How much more the model could have written, where it was stopped on its way."""
+        conversation = self.conversation
+        if conversation is None or not conversation.stream:
+            return []
+        vendor = SAME_SERVICE.get(last.attempt.backend.name, last.attempt.backend.name)
+        limit = conversation.sampling.max_tokens or facts(vendor, last.attempt.model).max_output
+        left = (limit or 0) - sum(map(len, last.said)) // CHARACTERS_PER_TOKEN
+        return [f"up to {left} more tokens saved"] if left > 0 else []
 
     def refused(self, error: UpstreamError) -> None:
         """The attempt is over and the client saw nothing. What is no fault of the attempt's own ends the request."""
@@ -443,6 +519,7 @@ class Exchange:
             said.append(f"first token after {last.first - last.begun:.2f} s")
         if last.error:
             said.append(f"{last.status or ''} {last.error}".strip()[:200])
+        said += [try_.stop.note for try_ in self.tries if try_.stop is not None]
         return " · ".join(said)
 
     def too_large(self, limit: int) -> None:

@@ -28,6 +28,7 @@ from llm_interactive.events import (
     ThinkingDelta,
     ThinkingEnded,
     ToolCallDelta,
+    ToolCallEnded,
     ToolCallStarted,
     Usage,
     Used,
@@ -50,7 +51,8 @@ MAX_UNSEEN = 128 * 1024 * 1024
 class Step(NamedTuple):
     """What to do next. `chunks`: bytes for the client now; `last`: those that end the reply, when `ended`.
     `refused`: this attempt is over and the client saw nothing of it. `cancel`: the upstream need not go on.
-    `cut`: what the client has is not the whole, and no words can say so."""
+    `cut`: what the client has is not the whole, and no words can say so. `again`: the same backend is to be asked
+    again, and what it answers goes on with this reply."""
 
     chunks: tuple[bytes, ...] = ()
     last: tuple[bytes, ...] = ()
@@ -58,12 +60,23 @@ class Step(NamedTuple):
     refused: UpstreamError | None = None
     cancel: bool = False
     cut: bool = False
+    again: bool = False
 
 
 NOTHING = Step()
 
-type Watch = Callable[[Frame], Frame | None]
-"""A detector's view of a frame: None to let it pass, or the frame that ends the reply instead."""
+
+class Verdict(NamedTuple):
+    """What goes on in place of a frame: other frames, or bytes for the client as they are. `end`: the reply ends with
+    them. `again`: the same backend is to be asked again."""
+
+    frames: tuple[Frame | bytes, ...] = ()
+    end: bool = False
+    again: bool = False
+
+
+type Watch = Callable[[Frame], Verdict | None]
+"""A detector's view of a frame: None to let it pass."""
 
 
 class Reply:
@@ -91,6 +104,8 @@ class Reply:
         self._clock = clock
         self._tool_names = tool_names or {}
         self._watches = watches
+        self._slots: dict[int, int] = {}
+        self._goes_on = False
         self._held: list[bytes] = []
         self._unseen = 0
         self.begun = False
@@ -163,35 +178,77 @@ class Reply:
         self.ended = True
         return step._replace(ended=True)
 
+    def go_on(
+        self, reader: ReplyReader, *, tool_names: Mapping[str, str], decode: Decoder | None, listener: Listener | None
+    ) -> None:
+        """A second answer follows the one that was cut: `reader` reads it, and the client sees one reply."""
+        self._reader, self._tool_names, self._decode, self.listener = reader, tool_names, decode, listener
+        self._rewrite = True  # ids and numbers in the source are not those of this reply
+        self._slots = {call.choice: call.slot + 1 for call in sorted(self.calls, key=lambda call: call.slot)}
+        self._goes_on = True
+        self.usage = self.reason = self.error = self.first = None
+        self.said = []
+
     def _step(self, frames: list[Frame]) -> Step:
         out: list[bytes] = []
         last: list[bytes] = []
-        cancel = False
+        cancel = again = False
         for frame in frames:
-            for watch in self._watches:
-                if (ending := watch(frame)) is not None:
-                    frame, cancel = ending, True
-                    break
-            if frame.events:
-                if self._tool_names:
-                    frame = self._renamed(frame)
-                refused = self._observe(frame)
+            if self._goes_on:
+                frame = self._renumbered(frame)
+            verdict = self._judge(frame)
+            for each in (frame,) if verdict is None else verdict.frames:
+                refused = self._put(each, out, last)
                 if refused is not None:
                     return Step(refused=refused, cancel=True)
-            elif frame.source.startswith(b":"):
-                self.begun = True  # a provider that says it is alive wants the client to know
-            written = self._writer.write(frame._replace(edited=True) if self._rewrite else frame)
-            if written:
-                (last if self.ended else out).append(written)
+            if verdict is not None and (verdict.end or verdict.again):
+                cancel, again = True, verdict.again
+                break
             if self.ended:
                 break
         if not self.begun:
             self._held += out
-            return NOTHING
+            return Step(cancel=True, again=True) if again else NOTHING
         if self._held:
             out = self._held + out
             self._held = []
-        return Step(tuple(out), tuple(last), self.ended, cancel=cancel or self._gave_up)
+        return Step(tuple(out), tuple(last), self.ended, cancel=cancel or self._gave_up, again=again)
+
+    def _judge(self, frame: Frame) -> Verdict | None:
+        for watch in self._watches:
+            if (verdict := watch(frame)) is not None:
+                return verdict
+        return None
+
+    def _put(self, frame: Frame | bytes, out: list[bytes], last: list[bytes]) -> UpstreamError | None:
+        """Write what goes on to the client. Returns the error that refuses the whole attempt."""
+        if isinstance(frame, bytes):
+            out.append(frame)
+            self.begun = True
+            return None
+        if frame.events:
+            if self._tool_names:
+                frame = self._renamed(frame)
+            refused = self._observe(frame)
+            if refused is not None:
+                return refused
+        elif frame.source.startswith(b":"):
+            self.begun = True  # a provider that says it is alive wants the client to know
+        written = self._writer.write(frame._replace(edited=True) if self._rewrite else frame)
+        if written:
+            (last if self.ended else out).append(written)
+        return None
+
+    def _renumbered(self, frame: Frame) -> Frame:
+        """A second answer's calls follow those of the first; it has no start of its own."""
+        events = tuple(
+            replace(event, slot=event.slot + self._slots.get(event.choice, 0))
+            if isinstance(event, ToolCallStarted | ToolCallDelta | ToolCallEnded)
+            else event
+            for event in frame.events
+            if not isinstance(event, Started)
+        )
+        return Frame(frame.source, events, edited=True)
 
     def _observe(self, frame: Frame) -> UpstreamError | None:
         """Take note of what a frame says. Returns the error that refuses the whole attempt."""

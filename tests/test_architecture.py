@@ -16,6 +16,7 @@ LAYERS = (
     ("access", "backends", "sessions", "tokens"),
     ("commands", "detectors", "redaction", "routing"),
     ("reply",),
+    ("loops",),
     ("exchange",),
     ("mitm",),
     ("cli",),

@@ -118,6 +118,7 @@ class Gateway:
             backends=backends,
             default_backend=self.settings.backend,
             timeout=self.settings.proxy_timeout,
+            loops=self._configuration.loops.with_settings(self.settings),
         )
         self._models.forget()
 
@@ -290,6 +291,8 @@ class Gateway:
         exchange = self.exchanges.pop(flow.id, None)
         if exchange is not None and exchange.tries:
             flow.comment = flow.comment or exchange.summary()
+            if any(try_.stop is not None for try_ in exchange.tries):
+                flow.marked = flow.marked or ":repeat:"
 
 
 def _client(credentials: list[str]) -> str:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -85,25 +86,24 @@ async def _row(exchange: Exchange, try_: Try) -> UsageRow:
         ttft=None if try_.first is None else try_.first - try_.begun,
         execution_time=duration,
         end_reason=_end_reason(exchange, try_),
-        notes="; ".join(exchange.notes) or None,
+        notes="; ".join((*exchange.notes, *([try_.stop.note] if try_.stop is not None else ()))) or None,
         raw_usage=usage.raw,
     )
 
 
 async def _usage(exchange: Exchange, try_: Try) -> tuple[Usage, bool]:
     """The provider's figures, else a count of our own, off the event loop, where the model was reached at all."""
-    if try_.usage is not None and try_.usage.output is not None:
-        return try_.usage, False
+    if try_.usage is not None and try_.usage.output is not None and (try_.stop is None or not exchange.stream):
+        return try_.usage, False  # a stream that was stopped has told the beginning at most
     conversation = exchange.conversation
     if conversation is None or not try_.said:
         return try_.usage or Usage(), False
-    told = try_.usage.input if try_.usage is not None else None
-    return await counted(_count, conversation, told, try_.said, try_.attempt.model), True
+    return await counted(_count, conversation, try_.usage or Usage(), try_.said, try_.attempt.model), True
 
 
-def _count(conversation: Conversation, told: int | None, said: Sequence[str], model: str) -> Usage:
-    read = tokens.count_conversation(conversation, model) if told is None else told
-    return Usage(input=read, output=tokens.count_text("".join(said), model))
+def _count(conversation: Conversation, told: Usage, said: Sequence[str], model: str) -> Usage:
+    read = tokens.count_conversation(conversation, model) if told.input is None else told.input
+    return replace(told, input=read, output=tokens.count_text("".join(said), model))
 
 
 def _end_reason(exchange: Exchange, try_: Try) -> str:
@@ -111,4 +111,6 @@ def _end_reason(exchange: Exchange, try_: Try) -> str:
         return "cancelled"
     if try_.error is not None:
         return "error"
+    if try_.stop is not None:
+        return "loop"
     return try_.reason.unified if try_.reason is not None else "stop"

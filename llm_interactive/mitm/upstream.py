@@ -242,6 +242,9 @@ class LlmStream(HttpStream):
                 yield LlmNextAttemptHook(exchange)
             if self._client_left():
                 return
+            if exchange.outgoing is None and exchange.is_cut:
+                yield from self._take(exchange, exchange.give_up(), over=True)
+                return
             if exchange.outgoing is None:
                 yield from self._reply_locally()
                 return
@@ -314,6 +317,11 @@ class LlmStream(HttpStream):
                 return
         for chunk in step.chunks:
             yield from self._send_chunk(chunk)
+        if step.again:
+            yield from (self._forget_attempt() if over else self._cancel_upstream("asked again"))
+            exchange.ask_again()
+            yield from self._run_attempts(exchange)
+            return
         if step.cancel and not over:
             yield from self._cancel_upstream("the reply was ended")
             over = True
