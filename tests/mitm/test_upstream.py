@@ -146,28 +146,14 @@ def clean(proxy: RunningProxy) -> bool:
 # What a new mitmproxy may have changed
 
 
-@pytest.mark.parametrize(
-    ("owner", "names"),
-    [
-        (http_layers.HttpLayer, ["make_stream", "event_to_child", "_handle_event", "get_connection"]),
-        (
-            http_layers.HttpStream,
-            [
-                "_handle_event",
-                "check_body_size",
-                "check_invalid",
-                "check_killed",
-                "handle_protocol_error",
-                "make_server_connection",
-                "send_response",
-                "state_done",
-                "state_errored",
-                "state_wait_for_response_headers",
-            ],
-        ),
-    ],
-)
-def test_what_is_overridden_exists(owner: type, names: list[str]) -> None:
+LAYER = ("make_stream", "event_to_child", "_handle_event", "get_connection")
+STREAM_NAMES = ("_handle_event", "check_body_size", "check_invalid", "check_killed", "handle_protocol_error",
+                "make_server_connection", "send_response", "state_done", "state_errored",
+                "state_wait_for_response_headers")  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "names"), [(http_layers.HttpLayer, LAYER), (http_layers.HttpStream, STREAM_NAMES)])
+def test_what_is_overridden_exists(owner: type, names: tuple[str, ...]) -> None:
     assert [name for name in names if not callable(getattr(owner, name, None))] == []
 
 
