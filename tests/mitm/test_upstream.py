@@ -415,9 +415,7 @@ def test_who_leaves_while_connecting(start_proxy: Start, upstream: Upstream, hoo
 
 def test_a_connection_that_never_comes_is_given_up(start_proxy: Start, upstream: Upstream, blackhole: int) -> None:
     url = f"http://127.0.0.1:{blackhole}"
-    proxy = start_proxy(
-        {"OPENAI_API_KEY": "sk-1", "OPENAI_API_BASE_URL": url, "PROXY_TIMEOUT": "1"},
-    )
+    proxy = start_proxy({"OPENAI_API_KEY": "sk-1", "OPENAI_API_BASE_URL": url, "PROXY_TIMEOUT": "1"})
     reply = exchange(proxy.port, ASK)
     assert reply.status == 504
     assert f"no connection to 127.0.0.1:{blackhole}" in reply.json["error"]["message"]
