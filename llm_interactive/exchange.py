@@ -34,7 +34,9 @@ from llm_interactive.protocols.openai_responses_store import ResponseStore
 from llm_interactive.reply import NOTHING, PassedReply, Refusal, Reply, Step
 from llm_interactive.routing import plan
 from llm_interactive.routing.plan import Attempt
-from llm_interactive.thoughts import Listener, Thoughts
+from llm_interactive.sessions import Server, Session, remember_thoughts, restore_thoughts, session_id
+from llm_interactive.spoken import speak
+from llm_interactive.thoughts import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +63,6 @@ KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 """Headers of another vendor's reply that mean something to any client (TRAPS T91)."""
 
 STORED_STATE = ("previous_response_id", "conversation", "prompt", "cachedContent", "cached_content", "container")
-
-SESSION_HEADERS = ("x-session-id", "x-claude-code-session-id", "session_id", "session-id")
 
 CHARACTERS_PER_TOKEN = 4
 """A rule of thumb, for the log."""
@@ -118,7 +118,8 @@ class Configuration:
 
     backends: Mapping[str, ConfiguredBackend]
     default_backend: str | None = None
-    thoughts: Thoughts = field(default_factory=Thoughts)
+    server: Server = field(default_factory=Server)
+    """What commands set for everybody."""
     responses: ResponseStore = field(default_factory=ResponseStore)
     loops: Loops = field(default_factory=Loops)
     timeout: float = 300.0
@@ -127,8 +128,10 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """What a call that was caught on its provider's own host keeps: where it was going, and its credentials."""
+    """What a call that was caught on its provider's own host keeps: where it was going, and its credentials. They are
+    for that `backend` alone: a command may send the call elsewhere."""
 
+    backend: ConfiguredBackend
     host: str
     port: int
     authority: str
@@ -149,7 +152,10 @@ class Exchange:
         self.call = call
         self.method = method
         self._client = client
-        self.session_name = "default"
+        self.session_id = f"{client}/default"
+        self.session = Session(self.session_id)
+        self.session_changed = False
+        """Whether the session has something new to be stored."""
         self.configuration = configuration
         self.frontend: Protocol = protocols.named(call.protocol)
         self.conversation: Conversation | None = None
@@ -159,6 +165,10 @@ class Exchange:
         self.local: Local | None = None
         self.tries: list[Try] = []
         self.notes = Notes()
+        self.prelude = ""
+        """What the client reads in front of the answer."""
+        self.confirmations: tuple[str, ...] = ()
+        """What the commands of the prompt answered, where it goes on to a backend."""
         self.caught: Caught | None = None
         self.asked_model: str | None = call.model
         self.client_is_gone = False
@@ -175,11 +185,6 @@ class Exchange:
         self._watch: LoopWatch | None = None
         self._cut: Reply | None = None
         """What the client has begun to read, while the backend is asked again."""
-
-    @property
-    def session(self) -> str:
-        """The client's own name for its session, within its key: two clients never share one."""
-        return f"{self._client}/{self.session_name}"
 
     @property
     def timeout(self) -> float:
@@ -219,7 +224,7 @@ class Exchange:
             parsed = self.configuration.responses.expand(parsed)
         self.conversation = self.frontend.read_request(parsed, self.call)
         self.asked_model = self.conversation.model
-        self.session_name = session_id(self.call.headers, parsed)
+        self.session_id = session_id(self.call.headers, parsed, self._client)
 
     def plan(self) -> None:
         """Decide on the attempts. Raises `ProxyError` where there is nothing to try."""
@@ -227,12 +232,25 @@ class Exchange:
         if self.conversation is None:
             self.attempts.extend(self._plan_passed())
             return
-        asked = self.conversation.model
-        name, model = plan.resolve(asked, backends, self.configuration.default_backend, vendor_of(asked))
+        name, model = self._resolve(self.conversation.model)
         attempts = plan.plan(backends[name], model, self.call.protocol)
         if self.call.operation == "count_tokens" and not self._vendor_counts(attempts[0]):
             attempts = []  # the proxy counts itself
         self.attempts.extend(attempts)
+
+    def _resolve(self, asked: str) -> tuple[str, str]:
+        """(backend, model there): one-off > session > request (SPEC 6)."""
+        backends, session = self.configuration.backends, self.session
+        default = self.configuration.server.default_backend or self.configuration.default_backend
+        chosen = session.oneoff or session.model
+        if session.oneoff is not None and self.call.operation != "count_tokens":
+            session.take_oneoff()
+            self.session_changed = True
+        if chosen is None and (moved := session.backend) is not None and moved in backends:
+            head, colon, model = asked.partition(":")
+            return moved, model if colon and head in backends else asked
+        wanted = chosen or asked
+        return plan.resolve(wanted, backends, default, vendor_of(wanted))
 
     def _vendor_counts(self, attempt: Attempt) -> bool:
         counts = protocols.named(attempt.protocol).counts_tokens
@@ -259,13 +277,16 @@ class Exchange:
             except ProxyError as error:
                 self._note_refusal(error)
                 continue
-            if (caught := self.caught) is not None:
+            if (caught := self._caught(attempt)) is not None:
                 outgoing = replace(outgoing, host=caught.host, port=caught.port, authority=caught.authority)
             self.outgoing = outgoing
         if self.outgoing is None and self.call.operation == "count_tokens" and self.conversation is not None:
             self.must_count = True
         elif self.outgoing is None:
             self.fail(self._error or UpstreamError("no backend could be tried"))
+
+    def _caught(self, attempt: Attempt) -> Caught | None:
+        return self.caught if self.caught is not None and attempt.backend is self.caught.backend else None
 
     def counted(self, tokens: int) -> None:
         """Answer with a count of our own, where the vendor does not count or could not be asked."""
@@ -278,8 +299,8 @@ class Exchange:
         protocol, backend = protocols.named(attempt.protocol), attempt.backend
         base_url = backend.protocols[attempt.protocol]
         headers = dict(backend.headers)
-        if self.caught is not None:
-            headers |= self.caught.credentials
+        if (caught := self._caught(attempt)) is not None:
+            headers |= caught.credentials
         elif attempt.key_ordinal is not None:
             headers |= protocol.credentials(backend.keys[attempt.key_ordinal - 1].get_secret_value())
         if self.conversation is None:
@@ -290,7 +311,7 @@ class Exchange:
         if attempt.protocol != self.call.protocol:
             _refuse_stored_state(conversation)
         if attempt.protocol != self.call.protocol or vendor in SENDS_REASONING_BACK:
-            conversation = self.configuration.thoughts.restore(self.session, conversation)
+            conversation = restore_thoughts(self.session, conversation)
         write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
         wire = write(conversation, target, self.notes)
         self._tool_names = wire.tool_names
@@ -337,9 +358,10 @@ class Exchange:
         if self._watch is None or not self._watch.guided:
             conversation = self.conversation
             may_be_raw = self.call.protocol == "openai_chat" and conversation is not None and conversation.stream
-            session = self.configuration.loops.session(self.session)
             name, model = attempt.backend.name, attempt.model
-            self._watch = self.configuration.loops.watch(session, name, model, attempt.protocol, may_be_raw=may_be_raw)
+            self._watch = self.configuration.loops.watch(
+                self.session, name, model, attempt.protocol, may_be_raw=may_be_raw
+            )
         else:
             self._watch.renew()
         return self._watch
@@ -405,6 +427,7 @@ class Exchange:
             decode=decode,
             listener=listener,
             rewrite=streams != conversation.stream,
+            prelude=self.prelude,
         )
         kept = [(n, v) for n, v in headers if n not in HOP_BY_HOP] if same else _portable(headers)
         self._reply_headers = [(n, v) for n, v in kept if n != "content-type"]
@@ -420,6 +443,8 @@ class Exchange:
         if self.tries:
             last = self.tries[-1].attempt
             added.append(("x-llm-proxy-backend", _header(f"{last.backend.name}:{last.model}")))
+        if self.confirmations:
+            added.append(("x-llm-proxy-commands", _header("; ".join(self.confirmations))))
         if notes := "; ".join(self.notes):
             added.append(("x-llm-proxy-notes", _header(notes)))
         if len(self.tries) > 1:
@@ -443,7 +468,8 @@ class Exchange:
         if step.ended and isinstance(reply, (Reply, PassedReply)):
             self._note_end(reply, self.tries[-1])
             if isinstance(reply, Reply) and reply.listener is not None:
-                self.configuration.thoughts.remember(self.session, reply.listener.thoughts)
+                remember_thoughts(self.session, reply.listener.thoughts)
+                self.session_changed = self.session_changed or bool(reply.calls)
                 self._store_response(reply)
         return step
 
@@ -452,10 +478,13 @@ class Exchange:
         response, conversation = reply.response, self.conversation
         if not response or reply.error is not None or self.tries[-1].attempt.protocol == self.call.protocol:
             return
-        body = conversation.source.json if conversation is not None and conversation.source is not None else {}
+        self._remember_response(response, conversation.source.json if conversation and conversation.source else {})
+
+    def _remember_response(self, response: Mapping[str, Any], body: Mapping[str, Any]) -> None:
         if body.get("store") is not False:
-            output = response.get("output") or []
-            self.configuration.responses.remember(response["id"], body.get("input") or [], output, dict(response))
+            output, before = response.get("output") or [], body.get("previous_response_id")
+            store = self.configuration.responses
+            store.remember(response["id"], body.get("input") or [], output, dict(response), before=before)
 
     def _note_end(self, reply: Reply | PassedReply, last: Try) -> None:
         last.first, last.ended = reply.first, self._clock()
@@ -468,7 +497,7 @@ class Exchange:
             logger.warning("%s: %s", self._named(last.attempt), "; ".join((last.stop.note, *self._saved(last))))
 
     def _named(self, attempt: Attempt) -> str:
-        return f"{attempt.backend.name}:{attempt.model}, session {self.session_name}"
+        return f"{attempt.backend.name}:{attempt.model}, session {self.session.name}"
 
     def _saved(self, last: Try) -> list[str]:
         """How much more the model could have written, where it was stopped on its way."""
@@ -509,6 +538,15 @@ class Exchange:
         headers = [("content-type", "application/json"), *error.headers, *self._proxy_headers()]
         self.local = Local(error.status, tuple(headers), wire_json.dumps(self.frontend.write_error(error)))
 
+    def say(self, text: str, *, as_completion: bool = False) -> None:
+        """Answer in place of a model (SPEC 5.2). `as_completion`: as the tool call that some clients wait for."""
+        assert self.conversation is not None
+        answer = speak(text, self.frontend, self.conversation, self.call, as_completion=as_completion)
+        self.local = Local(200, (("content-type", answer.content_type), *self._proxy_headers()), answer.body)
+        if answer.response:
+            body = self.conversation.source.json if self.conversation.source is not None else {}
+            self._remember_response(answer.response, body)
+
     def summary(self) -> str:
         """One line for the flow's comment: `frontend → backend/model · tokens in/out · ttft`."""
         last = self.tries[-1]
@@ -532,16 +570,6 @@ def _refuse_stored_state(conversation: Conversation) -> None:
         if conversation.owned.get(key):
             message = f"'{key}' names something that only the provider that keeps it knows: {conversation.owned[key]}"
             raise BadRequest(message, param=key)
-
-
-def session_id(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
-    """The first that is present (SPEC 4): a session header, a known client's own field, else "default"."""
-    for name in SESSION_HEADERS:
-        if headers.get(name):
-            return headers[name]
-    metadata = body.get("metadata")
-    named = metadata.get("user_id") if isinstance(metadata, dict) else None
-    return str(named or body.get("prompt_cache_key") or "default")
 
 
 def _portable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

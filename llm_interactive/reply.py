@@ -82,8 +82,8 @@ type Watch = Callable[[Frame], Verdict | None]
 class Reply:
     """`decode`: for a body that came compressed though it was asked not to. `tool_names`: as sent -> as the client
     wrote them. `listener`: collects reasoning that must come back. `rewrite`: no source bytes can go on as they came.
-    `clock` gives seconds. After the end: what was the `usage`, the `reason`, the `error`, and `first`, the clock's
-    time of the first content."""
+    `prelude`: text of the proxy's own in front of the answer. `clock` gives seconds. After the end: what was the
+    `usage`, the `reason`, the `error`, and `first`, the clock's time of the first content."""
 
     def __init__(
         self,
@@ -96,10 +96,12 @@ class Reply:
         decode: Decoder | None = None,
         listener: Listener | None = None,
         rewrite: bool = False,
+        prelude: str = "",
     ) -> None:
         self._reader, self._writer = reader, writer
         self._decode = decode
-        self._rewrite = rewrite
+        self._rewrite = rewrite or bool(prelude)
+        self._prelude = prelude
         self.listener = listener
         self._clock = clock
         self._tool_names = tool_names or {}
@@ -232,12 +234,19 @@ class Reply:
             refused = self._observe(frame)
             if refused is not None:
                 return refused
+            if self._prelude and self.first is not None:
+                frame = self._with_prelude(frame)
         elif frame.source.startswith(b":"):
             self.begun = True  # a provider that says it is alive wants the client to know
         written = self._writer.write(frame._replace(edited=True) if self._rewrite else frame)
         if written:
             (last if self.ended else out).append(written)
         return None
+
+    def _with_prelude(self, frame: Frame) -> Frame:
+        number = next(n for n, event in enumerate(frame.events) if isinstance(event, CONTENT))
+        text, self._prelude = TextDelta(self._prelude), ""
+        return Frame(frame.source, (*frame.events[:number], text, *frame.events[number:]), edited=True)
 
     def _renumbered(self, frame: Frame) -> Frame:
         """A second answer's calls follow those of the first; it has no start of its own."""

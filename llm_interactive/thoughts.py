@@ -1,19 +1,13 @@
 """Reasoning that has to go back to the model with its tool calls, for clients whose protocol has no place for it.
 
 Vendors sign the reasoning before a tool call and want it back in the next turn (TRAPS T52, T56, T57). It is remembered
-here by session and tool-call id, and put into the history again where the client left it out. Bounded: the oldest
-sessions and calls are forgotten first.
+by session and tool-call id (sessions.py), and put into the history again where the client left it out.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from llm_interactive.conversation import Conversation, Message, Part, Thinking, ToolCall
-
-MAX_SESSIONS = 1000
-MAX_CALLS = 500
-"""Calls remembered in one session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +16,6 @@ class Thought:
 
     parts: tuple[Thinking, ...] = ()
     signature: str | None = None
-
-
-class Thoughts:
-    def __init__(self) -> None:
-        self._sessions: OrderedDict[str, OrderedDict[str, Thought]] = OrderedDict()
-
-    def remember(self, session: str, thoughts: Mapping[str, Thought]) -> None:
-        """By tool-call id."""
-        if not thoughts:
-            return
-        known = self._sessions.setdefault(session, OrderedDict())
-        self._sessions.move_to_end(session)
-        known.update(thoughts)
-        while len(known) > MAX_CALLS:
-            known.popitem(last=False)
-        while len(self._sessions) > MAX_SESSIONS:
-            self._sessions.popitem(last=False)
-
-    def restore(self, session: str, conversation: Conversation) -> Conversation:
-        known = self._sessions.get(session)
-        return restored(conversation, known) if known else conversation
 
 
 def restored(conversation: Conversation, known: Mapping[str, Thought]) -> Conversation:

@@ -13,11 +13,12 @@ LAYERS = (
     ("config_file", "prices", "thoughts"),
     ("protocols", "settings"),
     ("entry", "models", "storage"),
-    ("access", "backends", "sessions", "tokens"),
+    ("access", "backends", "sessions", "spoken", "tokens"),
     ("commands", "detectors", "redaction", "routing"),
     ("reply",),
     ("loops",),
     ("exchange",),
+    ("commander",),
     ("mitm",),
     ("cli",),
 )

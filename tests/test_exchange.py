@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from llm_interactive.backends.catalog import ConfiguredBackend
 from llm_interactive.errors import BadRequest, NotFound, UpstreamError
-from llm_interactive.exchange import Configuration, Exchange, session_id
+from llm_interactive.exchange import Configuration, Exchange
 from llm_interactive.protocols.base import Call
 
 URL = "http://provider.test:8080/v1"
@@ -132,24 +132,6 @@ def test_nothing_to_try_is_an_error() -> None:
     call = Call("gemini", "other", "/v1beta/files")
     with pytest.raises(NotFound, match="no backend that serves /v1beta/files"):
         Exchange(call, Configuration({"openai": BACKEND})).plan()
-
-
-@pytest.mark.parametrize(
-    ("headers", "body", "expected"),
-    [
-        ({"x-session-id": "a", "session_id": "b"}, {"prompt_cache_key": "c"}, "a"),
-        ({"x-claude-code-session-id": "a"}, {}, "a"),
-        ({}, {"metadata": {"user_id": "u"}, "prompt_cache_key": "c"}, "u"),
-        ({}, {"metadata": "odd", "prompt_cache_key": "c"}, "c"),
-        ({"x-session-id": ""}, {}, "default"),
-    ],
-)
-def test_a_sessions_name(headers: dict[str, str], body: dict[str, Any], expected: str) -> None:
-    assert session_id(headers, body) == expected
-
-
-def test_two_clients_never_share_a_session() -> None:
-    assert exchange(client="one").session != exchange(client="two").session
 
 
 def test_header_values_are_one_line_of_ascii() -> None:

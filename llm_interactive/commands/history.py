@@ -6,6 +6,7 @@ stays the very same object.
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,8 +14,10 @@ from llm_interactive import wire_json
 from llm_interactive.commands.authorship import is_content, without_client_blocks
 from llm_interactive.commands.typed import Order, Typed, Typing, may_hold_commands, read, read_old
 from llm_interactive.conversation import Conversation, Message, Part, Source, Text, Tool, ToolCall, ToolResult
+from llm_interactive.spoken import ATTEMPT_COMPLETION
 
-ATTEMPT_COMPLETION = "attempt_completion"
+PRELUDE = re.compile(r"\](?:\n\n|\s*\Z)")
+"""How `prelude` may end."""
 
 
 def wants_attempt_completion(conversation: Conversation) -> bool:
@@ -39,6 +42,12 @@ def newest(messages: Sequence[Message]) -> int | None:
         if messages[number].role == "user":
             return number
     return None
+
+
+def orders(conversation: Conversation, typing: Typing) -> tuple[Order, ...]:
+    """The commands of the newest message."""
+    number = newest(conversation.messages)
+    return () if number is None else strip(conversation.messages[number], typing).orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +83,28 @@ def _left(part: Part, typed: Typed | None) -> Iterator[Part]:
     if typed is None or not isinstance(part, Text) or not _is_changed(part, typed):
         yield part
     else:
-        yield from _with_text(part, typed)
+        yield from _with_text(part, typed.rest)
 
 
-def _with_text(part: Text, typed: Typed) -> Iterator[Text]:
+def _with_text(part: Text, rest: str) -> Iterator[Text]:
     """Protocols refuse parts of white space alone. What the client wrote beside the text (cache marks) stays."""
-    if not typed.rest.strip():
+    if not rest.strip():
         return
     source = part.source
     match source:
         case Source(json=dict(own)) if own.get("text") == part.text:
-            source = Source(source.protocol, {**own, "text": typed.rest})
+            source = Source(source.protocol, {**own, "text": rest})
         case Source(json=str()):
-            source = Source(source.protocol, typed.rest)
+            source = Source(source.protocol, rest)
         case _:
             source = None
-    yield replace(part, text=typed.rest, source=source)
+    yield replace(part, text=rest, source=source)
 
 
 def clean_history(
     conversation: Conversation, typing: Typing, *, own: Collection[str] = (), newest_too: bool = False
 ) -> Conversation:
-    """`own`: digests of answers that the proxy gave to prompts with a failed command (`own_answer`). `newest_too`: the
+    """`own`: digests of what the proxy said to prompts that held commands too (`own_answer`). `newest_too`: the
     newest message loses its commands as well, for a call that is to run none (counting tokens)."""
     messages = conversation.messages
     current = None if newest_too else newest(messages)
@@ -133,6 +142,9 @@ def _cleaned(
         if not stripped.has_content or own_answer(stripped.orders, _text_of(answer)) in own:
             gone |= {part.id for each in answer for part in each.parts if isinstance(part, ToolCall)}
             number += len(answer)
+        elif answer:
+            yield from _without_prelude(answer[0], stripped.orders, own)
+            number += 1
 
 
 def _answer(messages: Sequence[Message], start: int) -> Sequence[Message]:
@@ -172,9 +184,27 @@ def _result_of(call: ToolCall) -> str:
 
 
 def own_answer(orders: Sequence[Order], answer: str) -> str:
-    """A digest of the commands of a message and what the proxy answered to it in place of a model."""
+    """A digest of the commands of a message and what the proxy said to it, in place of a model or in front of it."""
     typed = "\0".join(order.source for order in orders)
     return hashlib.sha256(f"{typed}\0\0{answer.strip()}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def prelude(answers: Sequence[str]) -> str:
+    """How confirmations stand in front of a model's answer."""
+    return f"[{'; '.join(answers)}]\n\n"
+
+
+def _without_prelude(message: Message, typed: Sequence[Order], own: Collection[str]) -> Iterator[Message]:
+    first = message.parts[0] if message.parts else None
+    if not (isinstance(first, Text) and first.text.startswith("[")):
+        yield message
+        return
+    ends = (match.end() for match in PRELUDE.finditer(first.text))
+    end = next((end for end in ends if own_answer(typed, first.text[:end]) in own), None)
+    if end is None:
+        yield message
+    elif parts := (*_with_text(first, first.text[end:]), *message.parts[1:]):
+        yield message.edit(parts=parts)
 
 
 def _without_results(message: Message, gone: Collection[str]) -> Message | None:

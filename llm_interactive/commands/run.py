@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from llm_interactive.commands.command import named
 from llm_interactive.commands.context import CommandError, Context
-from llm_interactive.commands.history import newest, own_answer, strip
+from llm_interactive.commands.history import newest, own_answer, prelude, strip
 from llm_interactive.commands.scanner import printable
 from llm_interactive.commands.typed import Order, Typing
 from llm_interactive.conversation import Conversation, Message
@@ -12,12 +12,14 @@ from llm_interactive.conversation import Conversation, Message
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`conversation` is without the commands. `only_commands`, or an `error`: the proxy answers with `text` itself."""
+    """`conversation` is without the commands. `only_commands`, or an `error`: the proxy answers with `text` itself.
+    `prelude`: what stands in front of the model's answer otherwise."""
 
     conversation: Conversation
     answers: tuple[str, ...] = ()
     error: bool = False
     only_commands: bool = False
+    prelude: str = ""
 
     @property
     def is_local(self) -> bool:
@@ -58,10 +60,11 @@ def run(conversation: Conversation, context: Context) -> Outcome:
             failed = True
         if problems:
             break
-    if failed and stripped.has_content:
-        context.session.remember_own_answer(own_answer(stripped.orders, "\n".join(answers)))
+    shown = prelude(answers) if context.session.interactive and stripped.has_content and not failed else ""
+    if (failed and stripped.has_content) or shown:
+        context.session.remember_own_answer(own_answer(stripped.orders, shown or "\n".join(answers)))
     changed = conversation if not stripped.has_content else _with(conversation, number, stripped.message)
-    return Outcome(changed, tuple(answers), failed, not stripped.has_content)
+    return Outcome(changed, tuple(answers), failed, not stripped.has_content, shown)
 
 
 def _run(order: Order, context: Context) -> str:

@@ -35,7 +35,7 @@ def _lines(context: Context) -> Iterator[str]:
 
 
 def _usage(totals: Mapping[str, Any]) -> str:
-    if not totals:
+    if not totals.get("requests"):
         return "no usage recorded"
     cost = totals.get("cost")
     said = "unknown cost" if cost is None else f"${cost:.4f}"

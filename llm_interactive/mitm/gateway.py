@@ -14,6 +14,7 @@ import socket
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
@@ -27,15 +28,18 @@ from llm_interactive import access, compression, entry, protocols, tokens
 from llm_interactive import settings as settings_module
 from llm_interactive.backends import catalog
 from llm_interactive.backends.demo import DemoServer
+from llm_interactive.commander import Commander
 from llm_interactive.errors import ProxyError
 from llm_interactive.exchange import Caught, Configuration, Exchange
 from llm_interactive.mitm import management, options, stored_responses
 from llm_interactive.mitm.closing import close_for_good
 from llm_interactive.mitm.models_list import ModelsList
-from llm_interactive.mitm.recorder import Recorder, counted
+from llm_interactive.mitm.recorder import DATABASE, Recorder, counted
 from llm_interactive.mitm.upstream import LlmHttpLayer
 from llm_interactive.protocols.base import Call
+from llm_interactive.sessions import Session, Sessions
 from llm_interactive.settings import Settings
+from llm_interactive.storage.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +80,9 @@ class Gateway:
         self._configuration = Configuration({})
         self._models = ModelsList()
         self._recorder: Recorder | None = None
+        self._sessions: Sessions | None = None
+        self._sessions_read: asyncio.Task[None] | None = None
+        self._commander: Commander | None = None
 
     # life
 
@@ -106,6 +113,8 @@ class Gateway:
         self._do_later(self._demo.start(listening))
         if not self.settings.disable_accounting:
             self._recorder = Recorder(self.settings.home)
+        self._sessions = Sessions(SessionStore(self.settings.home / DATABASE))
+        self._sessions_read = self._do_later(self._sessions.start())
         self._apply()
 
     def _apply(self) -> None:
@@ -117,21 +126,32 @@ class Gateway:
             self._configuration,
             backends=backends,
             default_backend=self.settings.backend,
+            server=self._sessions.server if self._sessions is not None else self._configuration.server,
             timeout=self.settings.proxy_timeout,
             loops=self._configuration.loops.with_settings(self.settings),
         )
+        if self._sessions is not None:
+            self._commander = Commander(
+                self._sessions, self.settings, models=self._models.number_known, today=self._used_today
+            )
         self._models.forget()
 
-    def _do_later(self, work: Coroutine[None, None, None]) -> None:
+    async def _used_today(self, session: Session) -> Mapping[str, Any]:
+        return await self._recorder.today(session.name) if self._recorder is not None else {}
+
+    def _do_later(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def done(self) -> None:
         if self._swap in ctx.master.addons.chain:
             ctx.master.addons.remove(self._swap)
         if self._demo is not None:
             self._do_later(self._demo.stop())
+        if self._sessions is not None:
+            self._do_later(self._sessions.close())
         if self._recorder is not None:
             self._recorder.close()
 
@@ -199,11 +219,13 @@ class Gateway:
         authority = request.authority or request.host_header or request.pretty_host
         base_url = f"{request.scheme}://{authority}{catalog.version_prefix(call.path)}"
         there = catalog.intercepted(backend, call.protocol, base_url)
-        exchange = Exchange(
-            call, replace(self._configuration, backends={there.name: there}, default_backend=there.name)
-        )
+        backends = {**self._configuration.backends, there.name: there}
+        server = self._configuration.server.copy()
+        server.default_backend = there.name  # what nobody sends elsewhere stays with its provider
+        configuration = replace(self._configuration, backends=backends, server=server)
+        exchange = Exchange(call, configuration, client=_client(entry.credentials_of(headers, call.query)))
         credentials = {name: headers[name] for name in entry.CREDENTIAL_HEADERS if name in headers}
-        exchange.caught = Caught(request.host, request.port, authority, credentials)
+        exchange.caught = Caught(there, request.host, request.port, authority, credentials)
         self._hide_credentials(flow)
         self.exchanges[flow.id] = exchange
 
@@ -220,25 +242,34 @@ class Gateway:
             del self.exchanges[flow.id]
             flow.response = kept
         elif exchange is not None:
-            self._walk(exchange, flow)
-            await self._count(exchange)
+            await self._walk(exchange, flow)
         elif flow.metadata.get("llm_gateway") or self._is_for_gateway(flow):
             flow.response = await self._manage(flow)
 
-    def _walk(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+    async def _walk(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
         """Everything before the first byte upstream. Whatever goes wrong becomes an error reply (fail closed)."""
         if exchange.local is not None:
             return  # the body was too large, and is gone
         try:
             encoding = flow.request.headers.get("content-encoding", "")
             exchange.read(compression.decoded(flow.request.raw_content or b"", encoding, exchange.body_limit))
-            exchange.plan()
-            exchange.next_attempt()
+            await self._obey(exchange)
+            if exchange.local is None:
+                exchange.plan()
+                exchange.next_attempt()
+                await self._count(exchange)
         except ProxyError as error:
             exchange.fail(error)
         except Exception:
             logger.exception("The request could not be handled")
             exchange.fail(ProxyError("the proxy could not handle the request; its log says why"))
+
+    async def _obey(self, exchange: Exchange) -> None:
+        assert self._commander is not None
+        assert self._sessions_read is not None
+        if not self._sessions_read.done():
+            await asyncio.wait({self._sessions_read})
+        await self._commander.obey(exchange)
 
     async def _manage(self, flow: http.HTTPFlow) -> http.Response:
         headers = {name.lower(): value for name, value in flow.request.headers.items()}
@@ -272,6 +303,9 @@ class Gateway:
     async def llm_reply_ended(self, exchange: Exchange) -> None:
         if self._recorder is not None:
             await self._recorder.record(exchange)
+        if exchange.session_changed and self._sessions is not None:
+            exchange.session_changed = False
+            self._sessions.changed(exchange.session)
 
     # ends
 

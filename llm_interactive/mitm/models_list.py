@@ -36,6 +36,10 @@ class ModelsList:
     def forget(self) -> None:
         self._due.clear()
 
+    def number_known(self, backend: str) -> int | None:
+        """How many models a backend has, None where it was not asked yet."""
+        return len(self._lists[backend]) if backend in self._lists else None
+
     async def answer(self, call: Call, backends: Mapping[str, ConfiguredBackend]) -> http.Response:
         protocol = protocols.named(call.protocol)
         models = await self.of(backends)

@@ -1,10 +1,12 @@
 """Usage rows out of exchanges: one for each attempt, on disk before the client sees the end of its reply (SPEC 10)."""
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -51,6 +53,12 @@ class Recorder:
     async def recent(self, limit: int, filters: Mapping[str, str]) -> list[dict[str, Any]]:
         return await asyncio.to_thread(usage_queries.recent, self._path, limit, usage_queries.Filters(**filters))
 
+    async def today(self, session: str) -> dict[str, Any]:
+        """Totals of a session since midnight; nothing where the database cannot be read."""
+        with suppress(sqlite3.Error):
+            return await asyncio.to_thread(usage_queries.today, self._path, session)
+        return {}
+
     async def stats(self, days: int, filters: Mapping[str, str]) -> dict[str, Any]:
         return await asyncio.to_thread(usage_queries.stats, self._path, days, usage_queries.Filters(**filters))
 
@@ -65,9 +73,9 @@ async def _row(exchange: Exchange, try_: Try) -> UsageRow:
     return UsageRow(
         request_id=exchange.id,
         timestamp=datetime.now(UTC) - timedelta(seconds=time.monotonic() - try_.begun),
-        session=exchange.session_name,
+        session=exchange.session.name,
         username=headers.get("x-user-id", "anonymous"),
-        project=headers.get("x-project"),
+        project=exchange.session.project or headers.get("x-project"),
         caller_name=headers.get("user-agent"),
         frontend=exchange.call.protocol,
         backend=try_.attempt.backend.name,

@@ -27,9 +27,12 @@ class ResponseStore:
         input_items: str | Iterable[Json],
         output_items: Iterable[Json],
         response: dict[str, Json] | None = None,
+        *,
+        before: Json = None,
     ) -> None:
-        """`input_items`: all that was said to the model, as `expand` gave it. `response`: for `GET /responses/{id}`."""
-        entry = {"input": as_items(input_items), "output": list(output_items), "response": response}
+        """`input_items`: all that was said to the model, as `expand` gave it. `response`: for `GET /responses/{id}`.
+        `before`: the id of the response that all this followed, where its provider keeps it."""
+        entry = {"input": as_items(input_items), "output": list(output_items), "response": response, "before": before}
         self.forget(response_id)
         size = len(wire_json.dumps(entry))
         self._entries[response_id] = size, entry
@@ -47,7 +50,8 @@ class ResponseStore:
         return found is not None
 
     def expand(self, body: dict[str, Json]) -> dict[str, Json]:
-        """The request with all that was said before in its `input`, in place of `previous_response_id`."""
+        """The request with all that was said before in its `input`, in place of `previous_response_id`; that is then
+        the id of what a provider keeps, if any."""
         previous = body.get("previous_response_id")
         if previous is None:
             return body
@@ -59,9 +63,11 @@ class ResponseStore:
                 param="previous_response_id",
             )
         entry = found[1]
-        before = [*entry["input"], *map(_said_before, entry["output"])]
+        said = [*entry["input"], *map(_said_before, entry["output"])]
         expanded = {key: value for key, value in body.items() if key != "previous_response_id"}
-        return {**expanded, "input": [*before, *as_items(body.get("input") or [])]}
+        if entry["before"] is not None:
+            expanded["previous_response_id"] = entry["before"]
+        return {**expanded, "input": [*said, *as_items(body.get("input") or [])]}
 
     def response(self, response_id: str) -> dict[str, Json] | None:
         """The body of `GET /v1/responses/{id}`."""
@@ -83,7 +89,9 @@ class ResponseStore:
 
     def restore(self, entries: dict[str, Json]) -> None:
         for response_id, entry in entries.items():
-            self.remember(response_id, entry["input"], entry["output"], entry.get("response"))
+            self.remember(
+                response_id, entry["input"], entry["output"], entry.get("response"), before=entry.get("before")
+            )
 
 
 def as_items(value: str | Iterable[Json]) -> list[Json]:

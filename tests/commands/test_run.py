@@ -291,7 +291,7 @@ def test_the_life_of_a_route(say: Say, configured: Context) -> None:
 
 def test_status_shows_what_is_set_the_keys_and_the_usage(context: Context) -> None:
     route = {"r": FailoverRoute(policy="k", elements=("openai:a",))}
-    usage: dict[str, Any] = {"prompt_tokens": 10, "completion_tokens": 5, "cost": 0.25, "unpriced": 2}
+    usage: dict[str, Any] = {"prompt_tokens": 10, "completion_tokens": 5, "cost": 0.25, "unpriced": 2, "requests": 3}
     states = ("openai:a key 1: cool-down for 9 s",)
     here = replace(context, configured_routes=route, usage=lambda: usage, key_states=lambda: states)
     run(asked("!/set(model=r, temperature=0.5) !/oneoff(gemini:x)"), here)
