@@ -1,0 +1,393 @@
+"""Takes secrets out of a request (SPEC 9).
+
+Where nothing is found the very same object comes back. Elsewhere only the secret changes, in a node's own source too,
+so that a request of the same protocol goes on as it came but for that. Signatures, encrypted reasoning, signed
+reasoning and base64 media are never touched. The same text is always replaced in the same way.
+
+A request is looked at in units (a message, a tool, any other field): one that was found clean is known by its digest,
+so a history that grows is not scanned again.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from llm_interactive import wire_json
+from llm_interactive.conversation import (
+    Conversation,
+    Media,
+    Message,
+    Node,
+    Opaque,
+    Part,
+    Refusal,
+    Source,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from llm_interactive.redaction.formats import FORMATS, Format
+from llm_interactive.redaction.restore import Placeholders
+from llm_interactive.redaction.scanner import Cut, Digest, Memory, Rule, Scanner, digest
+
+type Json = Any
+
+REPLACEMENT = "(API_KEY_HAS_BEEN_REDACTED)"
+
+WORTH_REMEMBERING = 512
+"""Characters; shorter texts are scanned about as fast as looked up."""
+
+UNTOUCHED = frozenset(
+    [
+        "signature",
+        "thoughtSignature",
+        "thought_signature",
+        "encrypted_content",
+        "encrypted_index",
+        "encrypted_stdout",
+        "encrypted_reasoning",
+    ]
+)
+"""Keys of what only its provider can read (TRAPS T52-T56, T97)."""
+
+BASE64_KEYS = frozenset(
+    [
+        "data",
+        "file_data",
+        "b64_json",
+        "image_data",
+        "imageBytes",
+        "videoBytes",
+        "audioBytes",
+        "bytesBase64Encoded",
+        "result",
+    ]
+)
+BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]{64,}={0,2}[\r\n]*", re.ASCII)
+DATA_URL = re.compile(r"data:[^,\s]{0,200};base64,[A-Za-z0-9+/_=\r\n-]*", re.ASCII)
+
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        ("url", "image_url", "video_url", "file_url", "fileUri", "file_uri", "uri", "server_url"), "address"
+    ),
+    **dict.fromkeys(("authorization", "authorization_token"), "credential"),
+}
+
+FREE = frozenset(
+    [
+        "input",
+        "args",
+        "response",
+        "arguments",
+        "parameters",
+        "input_schema",
+        "schema",
+        "metadata",
+        "parametersJsonSchema",
+        "parameters_json_schema",
+        "responseSchema",
+        "response_schema",
+        "responseJsonSchema",
+        "response_json_schema",
+    ]
+)
+"""Keys of objects whose own keys the user or the model made up: there no name means anything."""
+
+TELLING_NAME = re.compile(r"secret|api[_-]?key|token|authorization|AccountKey", re.IGNORECASE)
+"""Names that make a secret of their value, as in `{"aws_secret_access_key": "..."}`."""
+
+
+class Redactor:
+    """`keys`: all that the proxy holds, clients' too. Make a new one where they change."""
+
+    def __init__(self, keys: Iterable[str] = (), formats: Iterable[Format] = FORMATS) -> None:
+        self._scanner = Scanner(keys, formats)
+        self._memory = Memory()
+
+    def begin(self, placeholders: Placeholders | None = None) -> "Redaction":
+        """For one request; with the `placeholders` of its session its secrets get numbers."""
+        return Redaction(self._scanner, self._memory, placeholders)
+
+    def redact(self, conversation: Conversation) -> Conversation:
+        return self.begin().conversation(conversation)
+
+    def redact_json(self, body: Json) -> Json:
+        """The body of a request in any vendor's JSON, at most `wire_json.MAX_DEPTH` deep."""
+        return self.begin().body(body)
+
+    def redact_text(self, text: str) -> str:
+        return self.begin().text(text)
+
+
+class Redaction:
+    """Of one request. `secrets`: digests of the different ones that were found."""
+
+    def __init__(self, scanner: Scanner, memory: Memory, placeholders: Placeholders | None = None) -> None:
+        self.secrets: set[Digest] = set()
+        self._scanner, self._memory, self._placeholders = scanner, memory, placeholders
+        self._units: dict[tuple[int, bool], tuple[Json, Json]] = {}
+        """What became of an object, by its id; the object itself is kept, so that no other one gets its id."""
+
+    # text
+
+    def text(self, text: str, rule: Rule = "all") -> str:
+        name = digest(text) if len(text) >= WORTH_REMEMBERING else None
+        if name is not None:
+            if self._memory.is_clean(name):
+                return text
+            known = self._memory.cut(name, rule)
+            if known is not None and (self._placeholders is None or all(map(self._placeholders.knows, known.secrets))):
+                return self._joined(known)
+        spans = self._scanner.spans(text, rule)
+        if not spans:
+            if name is not None and rule == "all":
+                self._memory.note_clean(name)
+            return text
+        cut = self._cut(text, spans)
+        if name is not None:
+            self._memory.note_cut(name, rule, cut)
+        return self._joined(cut)
+
+    def _cut(self, text: str, spans: list[tuple[int, int]]) -> Cut:
+        pieces, secrets, done = [], [], 0
+        for begin, end in spans:
+            secret = text[begin:end]
+            if self._placeholders is not None:
+                self._placeholders.learn(secret)
+            pieces.append(text[done:begin])
+            secrets.append(digest(secret))
+            done = end
+        return Cut((*pieces, text[done:]), tuple(secrets))
+
+    def _joined(self, cut: Cut) -> str:
+        self.secrets.update(cut.secrets)
+        said = [cut.pieces[0]]
+        for secret, piece in zip(cut.secrets, cut.pieces[1:], strict=True):
+            said += [REPLACEMENT if self._placeholders is None else self._placeholders.of(secret), piece]
+        return "".join(said)
+
+    def arguments(self, text: str) -> str:
+        """JSON in a text, as a tool call has it: it stays JSON."""
+        if "\\u" not in text and not self._scanner.may_hold(text.encode("utf-8", "surrogatepass")):
+            return text
+        try:
+            parsed = wire_json.loads(text)
+        except ValueError:
+            return self.text(text)
+        if wire_json.depth_exceeds(parsed):
+            return self.text(text)
+        inside = self._walk(parsed, free=True)
+        plain = text if inside is parsed else wire_json.text(inside)
+        whole = self.text(plain)  # a secret that only the words around it tell
+        return whole if whole is plain or _is_json(whole) else plain
+
+    # JSON
+
+    def body(self, body: Json) -> Json:
+        if isinstance(body, dict):
+            new = {key: self._field(key, value, body) for key, value in body.items()}
+            return body if all(new[key] is body[key] for key in body) else new
+        return self._units_of(body)
+
+    def _field(self, key: str, value: Json, owner: Mapping[str, Json]) -> Json:
+        if isinstance(value, str):
+            return self._string(key, value, free=False)
+        return self._units_of(value, free=key in FREE and isinstance(value, dict))
+
+    def _units_of(self, value: Json, *, free: bool = False) -> Json:
+        if not isinstance(value, list):
+            return self._unit(value, free=free)
+        new = [self._unit(each) for each in value]
+        return value if all(a is b for a, b in zip(new, value, strict=True)) else new
+
+    def _unit(self, value: Json, *, free: bool = False) -> Json:
+        if isinstance(value, str):
+            return self.text(value)
+        if not isinstance(value, (dict, list)):
+            return value
+        done = self._units.get((id(value), free))
+        if done is None:
+            done = self._units[id(value), free] = (value, self._look_at(value, free))
+        return done[1]
+
+    def _look_at(self, value: Json, free: bool) -> Json:
+        data = wire_json.dumps(value)
+        hashed = hashlib.sha256(b"free" if free else b"wire")  # no text can pass for an object
+        hashed.update(data)
+        name = hashed.digest()[:16]
+        if self._memory.is_clean(name):
+            return value
+        new = self._walk(value, free=free) if self._scanner.may_hold(data) or b"\\u" in data else value
+        if new is value:
+            self._memory.note_clean(name)
+        return new
+
+    def _walk(self, value: Json, *, free: bool) -> Json:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list):
+            elements = [self._walk(each, free=free) for each in value]
+            return value if all(a is b for a, b in zip(elements, value, strict=True)) else elements
+        if not isinstance(value, dict) or (not free and _is_sealed(value)):
+            return value
+        new: dict[str, Json] = {}
+        for key, each in value.items():
+            new[self._name(key, new)] = self._member(key, each, free)
+        return (
+            value if all(a is b for a, b in zip((*new, *new.values()), (*value, *value.values()), strict=True)) else new
+        )
+
+    def _name(self, key: str, taken: Mapping[str, Json]) -> str:
+        name = self.text(key)
+        while name is not key and name in taken:
+            name += "_"
+        return name
+
+    def _member(self, key: str, value: Json, free: bool) -> Json:
+        if isinstance(value, str):
+            return self._string(key, value, free=free)
+        if not free and key == "headers":
+            return self._headers(value)
+        return self._walk(value, free=free or (key in FREE and isinstance(value, dict)))
+
+    def _headers(self, value: Json) -> Json:
+        """What a provider is to send to an MCP server."""
+        if not isinstance(value, dict):
+            return self._walk(value, free=True)
+        new = {key: self.text(each, "credential") if isinstance(each, str) else each for key, each in value.items()}
+        return value if all(new[key] is value[key] for key in value) else new
+
+    def _string(self, key: str, value: str, *, free: bool) -> str:
+        if not free:
+            if key in UNTOUCHED or (key in BASE64_KEYS and BASE64.fullmatch(value)):
+                return value
+            if key == "arguments":
+                return self.arguments(value)
+        if value.startswith("data:") and DATA_URL.fullmatch(value):
+            return value
+        rule = "all" if free else RULES.get(key, "all")
+        redacted = self.text(value, rule)
+        if redacted is value and rule == "all" and TELLING_NAME.search(key):
+            named = f"{key}={value}"
+            redacted = self.text(named)[len(key) + 1 :] if self.text(named) is not named else value
+        return redacted
+
+    # conversation
+
+    def conversation(self, conversation: Conversation) -> Conversation:
+        changes: dict[str, Any] = {}
+        if conversation.source is not None:
+            changes["source"] = self._source(conversation.source, self.body(conversation.source.json))
+        changes["messages"] = _each(self._message, conversation.messages)
+        changes["system"] = _each(self._part, conversation.system)
+        changes["tools"] = _each(self._tool, conversation.tools)
+        if (choice := conversation.tool_choice) is not None:
+            allowed = _each(self.text, choice.allowed)
+            changes["tool_choice"] = self._node(choice, name=self._maybe(choice.name), allowed=allowed)
+        changes["sampling"] = self._node(conversation.sampling, stop=_each(self.text, conversation.sampling.stop))
+        changes["reasoning"] = self._node(conversation.reasoning)
+        output = conversation.output
+        if output is not None:
+            changes["output"] = self._node(
+                output,
+                name=self._maybe(output.name),
+                description=self._maybe(output.description),
+                schema=self._free(output.schema),
+            )
+        changes["model"] = self.text(conversation.model)
+        changes["user"] = self._maybe(conversation.user)
+        changes["metadata"] = self._free(conversation.metadata)
+        changes["owned"] = self.body(conversation.owned)
+        changes["client_headers"] = self._free(conversation.client_headers)
+        return _changed(conversation, changes)
+
+    def _source(self, source: Source, redacted: Json) -> Source:
+        return source if redacted is source.json else replace(source, json=redacted)
+
+    def _node[T: Node](self, node: T, **changes: Any) -> T:
+        """With these fields, and a source that holds no secret either."""
+        if node.source is not None:
+            changes["source"] = self._source(node.source, self._unit(node.source.json))
+        return _changed(node, changes)
+
+    def _message(self, message: Message) -> Message:
+        if message.source is not None and self._unit(message.source.json) is message.source.json:
+            return message  # what it says was read from there
+        return self._node(message, parts=_each(self._part, message.parts), name=self._maybe(message.name))
+
+    def _part(self, part: Part) -> Part:
+        match part:
+            case Text() | Refusal():
+                return self._node(part, text=self.text(part.text))
+            case Thinking():
+                sealed = part.signature is not None or part.redacted is not None
+                return part if sealed else self._node(part, text=self.text(part.text))
+            case Media():
+                return self._media(part)
+            case ToolCall():
+                arguments = self.text(part.arguments) if part.custom else self.arguments(part.arguments)
+                return self._node(part, name=self.text(part.name), arguments=arguments)
+            case ToolResult():
+                return self._node(part, parts=_each(self._part, part.parts), name=self._maybe(part.name))
+            case Opaque():
+                return self._node(part)
+
+    def _media(self, media: Media) -> Media:
+        url = media.url and self._string("url", media.url, free=False)
+        return self._node(media, url=url, text=self._maybe(media.text), name=self._maybe(media.name))
+
+    def _tool(self, tool: Tool | Opaque) -> Tool | Opaque:
+        if isinstance(tool, Opaque):
+            return self._node(tool)
+        return self._node(
+            tool,
+            name=self.text(tool.name),
+            description=self._maybe(tool.description),
+            schema=self._free(tool.schema),
+            format=self._free(tool.format),
+        )
+
+    def _maybe(self, text: str | None) -> str | None:
+        return None if text is None else self.text(text)
+
+    def _free(self, value: Json) -> Json:
+        return self._unit(value, free=True)
+
+
+def _each[T](work: Any, values: tuple[T, ...]) -> tuple[T, ...]:
+    new = tuple(work(each) for each in values)
+    return values if all(a is b for a, b in zip(new, values, strict=True)) else new
+
+
+def _changed[T](value: T, changes: Mapping[str, Any]) -> T:
+    real = {name: new for name, new in changes.items() if new is not getattr(value, name)}
+    return replace(value, **real) if real else value  # type: ignore[type-var]
+
+
+def _is_sealed(value: Mapping[str, Json]) -> bool:
+    """Reasoning that its provider signed or encrypted: what is changed there is refused."""
+    match value:
+        case {"type": "redacted_thinking" | "reasoning.encrypted"}:
+            return True
+        case {"type": "thinking" | "reasoning.text", "signature": str(signature)}:
+            return bool(signature)
+        case {"type": "reasoning", "encrypted_content": str(encrypted)}:
+            return bool(encrypted)
+        case {"thought": True, "thoughtSignature": str(signature)} | {
+            "thought": True,
+            "thought_signature": str(signature),
+        }:
+            return bool(signature)
+    return False
+
+
+def _is_json(text: str) -> bool:
+    try:
+        wire_json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""Secrets with numbers, and their way back into the tool calls that quote them (REDACTION_RESTORE).
+
+An agent that edits a file with a secret in it would write the placeholder into the file. With numbers the model can
+tell secrets apart, and the arguments of the calls that go to the client get them back. Text for people never does. The
+numbers of a session live in memory only; a history that is sent again after a restart gets them in the same order.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from llm_interactive import wire_json
+from llm_interactive.events import Event, Frame, ToolCallDelta, ToolCallEnded, ToolCallStarted
+from llm_interactive.redaction.scanner import Digest, digest
+
+BEGINNING = "(API_KEY_HAS_BEEN_REDACTED_"
+PLACEHOLDER = re.compile(re.escape(BEGINNING) + r"([1-9][0-9]{0,5})\)", re.ASCII)
+LONGEST = len(BEGINNING) + 7
+
+
+class Placeholders:
+    """Of one session."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Digest, int] = {}
+        self._secrets: list[str] = []
+
+    def knows(self, secret: Digest) -> bool:
+        return secret in self._numbers
+
+    def learn(self, secret: str) -> None:
+        name = digest(secret)
+        if name not in self._numbers:
+            self._secrets.append(secret)
+            self._numbers[name] = len(self._secrets)
+
+    def of(self, secret: Digest) -> str:
+        return f"{BEGINNING}{self._numbers[secret]})"
+
+    def restored(self, text: str, *, in_json: bool) -> str:
+        """With the secrets in place of their placeholders; `in_json`: written as inside a JSON string."""
+
+        def secret(match: re.Match[str]) -> str:
+            number = int(match[1])
+            if number > len(self._secrets):
+                return match[0]
+            plain = self._secrets[number - 1]
+            return wire_json.text(plain)[1:-1] if in_json else plain
+
+        return PLACEHOLDER.sub(secret, text)
+
+
+class Restorer:
+    """Frames on their way to the client, with the secrets in the arguments of tool calls. It holds back only what may
+    be the beginning of a placeholder, and gives it out with the call's end at the latest."""
+
+    def __init__(self, placeholders: Placeholders) -> None:
+        self._placeholders = placeholders
+        self._held: dict[tuple[int, int], str] = {}
+        self._custom: set[tuple[int, int]] = set()
+        self._restored = False
+
+    def __call__(self, frame: Frame) -> Frame:
+        events = tuple(each for event in frame.events for each in self._event(event))
+        if not self._restored and events != frame.events:
+            self._restored = True
+        # the rest of a provider's stream may repeat the arguments (Responses), so its bytes cannot go on any more
+        return Frame(frame.source, events, edited=True) if self._restored else frame
+
+    def _event(self, event: Event) -> Iterator[Event]:
+        match event:
+            case ToolCallStarted(custom=True):
+                self._custom.add((event.choice, event.slot))
+            case ToolCallDelta():
+                arguments = self._arguments(event)
+                if arguments or not event.arguments:
+                    yield replace(event, arguments=arguments)
+                return
+            case ToolCallEnded():
+                if held := self._held.pop((event.choice, event.slot), ""):
+                    yield ToolCallDelta(event.slot, held, event.choice)
+        yield event
+
+    def _arguments(self, event: ToolCallDelta) -> str:
+        call = (event.choice, event.slot)
+        text = self._held.pop(call, "") + event.arguments
+        if "(" not in text:
+            return text
+        text = self._placeholders.restored(text, in_json=call not in self._custom)
+        begin = text.rfind("(", max(0, len(text) - LONGEST))
+        if begin >= 0 and _may_become_placeholder(text[begin:]):
+            self._held[call] = text[begin:]
+            return text[:begin]
+        return text
+
+
+def _may_become_placeholder(text: str) -> bool:
+    if len(text) <= len(BEGINNING):
+        return BEGINNING.startswith(text)
+    return text.startswith(BEGINNING) and text[len(BEGINNING) :].isdigit()

@@ -1,0 +1,206 @@
+"""Finds secrets in text: the keys that the proxy holds, and what looks like a secret (formats.py).
+
+Everything here costs time in proportion to the text, whatever stands in it: a text is first searched for anchors only,
+nearly all of them in the few runs of characters that are long enough for a token. `Memory` knows texts by digest, is
+bounded, and keeps no secret. Both are bound to their keys: make new ones where keys change.
+"""
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote, quote_plus
+
+from llm_interactive.redaction.formats import BOUNDARY, FORMATS, SHORTEST_TOKEN, TOKEN_CHARACTERS, Format
+
+SHORTEST_KEY = 8
+"""Characters; shorter "keys" of local services are words that prompts use."""
+
+MOST_CLEAN = 65_536
+MOST_CUT_BYTES = 16 * 1024 * 1024
+
+type Rule = Literal["all", "address", "credential"]
+"""What is looked for: in a URL that the provider fetches not what makes it fetchable; in a credential that is meant for
+the provider (of an MCP server) only the proxy's own keys."""
+
+type Digest = bytes
+type Span = tuple[int, int]
+
+
+def digest(text: str) -> Digest:
+    return hashlib.sha256(_bytes(text)).digest()[:16]
+
+
+class Scanner:
+    """Finds secrets. Everything here costs time in proportion to the text, whatever stands in it."""
+
+    def __init__(self, keys: Iterable[str], formats: Iterable[Format] = FORMATS) -> None:
+        held = {key for key in keys if len(key) >= SHORTEST_KEY}
+        self._keys = tuple(sorted({spelling for key in held for spelling in _spellings(key)}, key=len, reverse=True))
+        self._key_bytes = tuple(_bytes(key) for key in self._keys)
+        self._shortest = min((SHORTEST_TOKEN, *map(len, self._keys)))
+        looks = [_Look(each) for each in formats]
+        self._tokens = tuple(look for look in looks if look.format.token)
+        self._texts = tuple(look for look in looks if not look.format.token)
+
+    def may_hold(self, data: bytes) -> bool:
+        """Whether `data` (text, or JSON with text in it) has a key or an anchor: False for nearly all."""
+        if len(data) < self._shortest:
+            return False
+        if any(key in data for key in self._key_bytes):
+            return True
+        if any(anchor in data for look in self._texts for anchor in look.anchors):
+            return True
+        tokens = _tokens(data)
+        return bool(tokens) and any(look.may_be_in(tokens) for look in self._tokens)
+
+    def spans(self, text: str, rule: Rule = "all") -> list[Span]:
+        """Where the secrets are, in order, without overlap."""
+        if len(text) < self._shortest:
+            return []
+        found = [span for key in self._keys for span in _occurrences(text, key)]
+        if rule != "credential":
+            data = _bytes(text)
+            tokens = _tokens(data)
+            for look in self._tokens:
+                if tokens and look.may_be_in(tokens):
+                    found += look.spans(text)
+            for look in self._texts:
+                if (look.format.in_address or rule != "address") and any(anchor in data for anchor in look.anchors):
+                    found += look.spans(text)
+        return _merged(found) if found else found
+
+
+class _Look:
+    """A format, ready to be looked for."""
+
+    __slots__ = ("_pattern", "_strings", "_tokens", "anchors", "format")
+
+    def __init__(self, format_: Format) -> None:
+        self.format = format_
+        self.anchors = tuple(anchor.encode() for anchor in format_.anchors)
+        self._strings = format_.anchors
+        self._pattern = format_.compiled()
+        self._tokens = re.compile(format_.pattern.replace(BOUNDARY, "").encode())  # what is around a run is cut off
+
+    def may_be_in(self, tokens: bytes) -> bool:
+        if not self.anchors:
+            return self._tokens.search(tokens) is not None
+        return any(anchor in tokens for anchor in self.anchors)
+
+    def spans(self, text: str) -> Iterator[Span]:
+        if not self._strings:
+            for match in self._pattern.finditer(text):
+                yield match.span()
+        for anchor in self._strings:
+            yield from self._at(text, anchor)
+
+    def _at(self, text: str, anchor: str) -> Iterator[Span]:
+        at, done = text.find(anchor), 0
+        while at >= 0:
+            match = self._match(text, at, done)
+            if match is None:
+                done = at + 1
+            else:
+                yield match.span("secret" if "secret" in self._pattern.groupindex else 0)
+                done = match.end()
+            at = text.find(anchor, max(done, at + 1))
+
+    def _match(self, text: str, at: int, done: int) -> re.Match[str] | None:
+        if not self.format.before:
+            return self._pattern.match(text, at)
+        for start in range(max(done, at - self.format.before), at):
+            if (match := self._pattern.match(text, start)) is not None and match.end() > at:
+                return match
+        return None
+
+
+_RUNS = bytes(ord("a") if chr(byte) in TOKEN_CHARACTERS else ord(" ") for byte in range(256))
+_LONG = b"a" * SHORTEST_TOKEN
+
+
+def _tokens(data: bytes) -> bytes:
+    """The runs of token characters that are long enough for a secret, separated by spaces: little of most texts."""
+    shape = data.translate(_RUNS)
+    runs: list[bytes] = []
+    begin = shape.find(_LONG)
+    while begin >= 0:
+        end = shape.find(b" ", begin)
+        end = end if end >= 0 else len(data)
+        runs.append(data[begin:end])
+        begin = shape.find(_LONG, end)
+    return b" ".join(runs)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _occurrences(text: str, key: str) -> Iterator[Span]:
+    at = text.find(key)
+    while at >= 0:
+        yield at, at + len(key)
+        at = text.find(key, at + len(key))
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for begin, end in sorted(spans):
+        if merged and begin < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _spellings(key: str) -> set[str]:
+    """As it is, inside a JSON string, and in a URL."""
+    escaped = {json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1]}
+    return {key, *escaped, *(each.replace("/", "\\/") for each in escaped), quote(key, safe=""), quote_plus(key)}
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A text without its secrets: what stood between them, and their digests."""
+
+    pieces: tuple[str, ...]
+    secrets: tuple[Digest, ...]
+
+
+class Memory:
+    """What is known of texts, by digest: that they are clean, or how they were cut. The longest unused goes first."""
+
+    def __init__(self) -> None:
+        self._clean: OrderedDict[Digest, None] = OrderedDict()
+        self._cuts: OrderedDict[tuple[Digest, Rule], Cut] = OrderedDict()
+        self._cut_bytes = 0
+
+    def is_clean(self, name: Digest) -> bool:
+        if name not in self._clean:
+            return False
+        self._clean.move_to_end(name)
+        return True
+
+    def note_clean(self, name: Digest) -> None:
+        self._clean[name] = None
+        if len(self._clean) > MOST_CLEAN:
+            self._clean.popitem(last=False)
+
+    def cut(self, name: Digest, rule: Rule) -> Cut | None:
+        cut = self._cuts.get((name, rule))
+        if cut is not None:
+            self._cuts.move_to_end((name, rule))
+        return cut
+
+    def note_cut(self, name: Digest, rule: Rule, cut: Cut) -> None:
+        self._cuts[name, rule] = cut
+        self._cut_bytes += _size(cut)
+        while self._cut_bytes > MOST_CUT_BYTES:
+            self._cut_bytes -= _size(self._cuts.popitem(last=False)[1])
+
+
+def _size(cut: Cut) -> int:
+    return 200 + sum(map(len, cut.pieces))
