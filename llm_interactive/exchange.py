@@ -317,7 +317,8 @@ class Exchange:
         self._tool_names = wire.tool_names
         headers = {"content-type": "application/json", **wire.headers, **headers}
         url = catalog.join(base_url, attempt.protocol, wire.path)
-        return _outgoing("POST", url, wire.query, headers, wire_json.dumps(wire.body))
+        body = _in_the_clients_order(wire.body, conversation.read_by(attempt.protocol))
+        return _outgoing("POST", url, wire.query, headers, wire_json.dumps(body))
 
     def _encode_passed(self, base_url: str, protocol: str, credentials: Mapping[str, str]) -> Outgoing:
         path = self.call.path.removeprefix("/anthropic")
@@ -570,6 +571,11 @@ def _refuse_stored_state(conversation: Conversation) -> None:
         if conversation.owned.get(key):
             message = f"'{key}' names something that only the provider that keeps it knows: {conversation.owned[key]}"
             raise BadRequest(message, param=key)
+
+
+def _in_the_clients_order(body: dict[str, Any], own: dict[str, Any] | None) -> dict[str, Any]:
+    """What was edited stays at its place: only commands and the like may differ from what the client sent."""
+    return body if own is None else {**{key: body[key] for key in own if key in body}, **body}
 
 
 def _portable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

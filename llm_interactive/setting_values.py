@@ -23,6 +23,8 @@ LOOKS_SECRET = re.compile(
 )
 SHOWN = 80
 """Characters of a wrong value."""
+LOOKED_AT = 1000
+"""Characters searched for secrets: what comes later is not shown, and the search takes long in long words."""
 
 
 class SettingsError(Exception):
@@ -63,7 +65,7 @@ class Given:
 
 
 def show(value: object) -> str:
-    text = LOOKS_SECRET.sub("***", str(value))
+    text = LOOKS_SECRET.sub("***", str(value)[:LOOKED_AT])
     text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 

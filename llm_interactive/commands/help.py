@@ -1,5 +1,6 @@
 from llm_interactive.commands.command import all_commands, command, named
 from llm_interactive.commands.context import CommandError, Context
+from llm_interactive.setting_values import show
 
 
 @command("help")
@@ -15,7 +16,7 @@ def help_(context: Context, name: str = "") -> str:
     prefix = context.prefix
     found = named(name.removeprefix(prefix))
     if found is None:
-        raise CommandError(f"unknown command: {name}")
+        raise CommandError(f"unknown command: {show(name)}")
     also = f" (also {', '.join(found.aliases)})" if found.aliases else ""
     lines = [f"{found.name}{also} - {found.description}", f"Format: {prefix}{found.format}"]
     return "\n".join([*lines, "Examples:", *(f"  {prefix}{example}" for example in found.examples)])

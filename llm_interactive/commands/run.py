@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from llm_interactive.commands.command import named
 from llm_interactive.commands.context import CommandError, Context
 from llm_interactive.commands.history import newest, own_answer, prelude, strip
-from llm_interactive.commands.scanner import printable
 from llm_interactive.commands.typed import Order, Typing
 from llm_interactive.conversation import Conversation, Message
+from llm_interactive.setting_values import show
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def run(conversation: Conversation, context: Context) -> Outcome:
 def _run(order: Order, context: Context) -> str:
     command = named(order.name)
     if command is None:
-        raise CommandError(f"cmd not found: {printable(order.name)}")
+        raise CommandError(f"cmd not found: {show(order.name)}")
     return command(context, order.arguments)
 
 
