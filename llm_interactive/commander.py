@@ -4,26 +4,28 @@ The history loses its old commands and the proxy's own answers first; then the c
 they answer goes to the client in place of a model's answer, or beside it in `x-llm-proxy-commands`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from llm_interactive.backends.catalog import ConfiguredBackend
 from llm_interactive.commands import history
-from llm_interactive.commands.command import named
-from llm_interactive.commands.context import BackendSummary, Context, no_key_states
+from llm_interactive.commands.command import Command, named
+from llm_interactive.commands.context import BackendSummary, CommandError, Context, no_key_states
 from llm_interactive.commands.run import Outcome, run, typing_of
 from llm_interactive.conversation import Conversation
 from llm_interactive.errors import Forbidden
 from llm_interactive.exchange import Exchange
 from llm_interactive.sessions import Session, Sessions
+from llm_interactive.setting_values import show
 from llm_interactive.settings import Settings
 
-type Today = Callable[[Session], Awaitable[Mapping[str, Any]]]
-"""Gives what a session used today, see `Context.usage`."""
+type Today = Callable[[Session], Mapping[str, Any]]
+"""Gives what a session used today, see `Context.usage`. Blocks."""
 
 
-async def no_usage(session: Session) -> Mapping[str, Any]:
+def no_usage(session: Session) -> Mapping[str, Any]:
     return {}
 
 
@@ -86,12 +88,33 @@ class Commander:
             key_states=self._key_states,
         )
 
+    def type(
+        self,
+        command: Command,
+        session_name: str | None,
+        arguments: str,
+        backends: Mapping[str, ConfiguredBackend],
+    ) -> str:
+        """Run one command outside of a chat, on the session that was used last or on that of the name. Blocks.
+
+        Raises `CommandError`."""
+        session = self._sessions.latest(session_name)
+        if session is None and command.name == "help":
+            session = Session("/default")
+        if session is None:
+            named = f"of the name {show(session_name)} " if session_name is not None else ""
+            raise CommandError(f"no session {named}is open: it begins with its first prompt")
+        context = self.context(session, backends)
+        answer = command(replace(context, usage=lambda: self._today(session)), arguments)
+        self._sessions.changed(session, server=True)
+        return answer
+
     async def _run(self, conversation: Conversation, context: Context) -> Outcome:
         orders = history.orders(conversation, typing_of(context))
         if not orders:
             return run(conversation, context)
         if any((command := named(order.name)) is not None and command.name == "status" for order in orders):
-            today = await self._today(context.session)
+            today = await asyncio.to_thread(self._today, context.session)
             context = replace(context, usage=lambda: today)
         outcome = run(conversation, context)
         trouble = await self._sessions.keep(context.session, server=True)

@@ -274,9 +274,14 @@ class Sessions:
             self._recent.popitem(last=False)
         return session
 
-    def changed(self, session: Session) -> None:
-        """To be written before long."""
+    def latest(self, name: str | None = None) -> Session | None:
+        """The session that was used last, of that name if one is given, among those in memory."""
+        return next((each for each in reversed(self._recent.values()) if name in (None, each.name)), None)
+
+    def changed(self, session: Session, *, server: bool = False) -> None:
+        """To be written before long (`server`: the server's values too)."""
         self._dirty[session.id] = session
+        self._server_is_dirty = self._server_is_dirty or server
         self._plan_write()
 
     async def keep(self, session: Session, *, server: bool = False) -> str | None:

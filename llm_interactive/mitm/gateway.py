@@ -29,9 +29,11 @@ from llm_interactive import settings as settings_module
 from llm_interactive.backends import catalog
 from llm_interactive.backends.demo import DemoServer
 from llm_interactive.commander import Commander
+from llm_interactive.commands.command import Command
+from llm_interactive.commands.context import CommandError
 from llm_interactive.errors import ProxyError
 from llm_interactive.exchange import Caught, Configuration, Exchange
-from llm_interactive.mitm import management, options, stored_responses
+from llm_interactive.mitm import chat_commands, management, options, stored_responses
 from llm_interactive.mitm.closing import close_for_good
 from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import DATABASE, Recorder, counted
@@ -88,6 +90,8 @@ class Gateway:
 
     def load(self, loader: Loader) -> None:
         options.register(loader)
+        for name, function in chat_commands.commands(self._type):
+            loader.add_command(name, function)
 
     def configure(self, updated: set[str]) -> None:
         if self.settings is not None and not any(name.startswith("llm_") for name in updated):
@@ -136,8 +140,13 @@ class Gateway:
             )
         self._models.forget()
 
-    async def _used_today(self, session: Session) -> Mapping[str, Any]:
-        return await self._recorder.today(session.name) if self._recorder is not None else {}
+    def _used_today(self, session: Session) -> Mapping[str, Any]:
+        return self._recorder.today(session.name) if self._recorder is not None else {}
+
+    def _type(self, command: Command, session: str | None, arguments: str) -> str:
+        if self._commander is None:
+            raise CommandError("the proxy is not running")
+        return self._commander.type(command, session, arguments, self._configuration.backends)
 
     def _do_later(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

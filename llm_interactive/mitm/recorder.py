@@ -53,10 +53,10 @@ class Recorder:
     async def recent(self, limit: int, filters: Mapping[str, str]) -> list[dict[str, Any]]:
         return await asyncio.to_thread(usage_queries.recent, self._path, limit, usage_queries.Filters(**filters))
 
-    async def today(self, session: str) -> dict[str, Any]:
-        """Totals of a session since midnight; nothing where the database cannot be read."""
+    def today(self, session: str) -> dict[str, Any]:
+        """Totals of a session since midnight; nothing where the database cannot be read. Blocks."""
         with suppress(sqlite3.Error):
-            return await asyncio.to_thread(usage_queries.today, self._path, session)
+            return usage_queries.today(self._path, session)
         return {}
 
     async def stats(self, days: int, filters: Mapping[str, str]) -> dict[str, Any]:
