@@ -132,8 +132,9 @@ CLOUDS = (
     ),
     _text(
         "Azure account key",
-        "AccountKey= | SharedAccessKey=",
-        r"[A-Za-z]{10,15}=(?P<secret>[A-Za-z0-9+/]{40,120}={0,2})",
+        "Key=",
+        r"(?:Account|SharedAccess)Key=(?P<secret>[A-Za-z0-9+/]{40,120}={0,2})",
+        before=12,
     ),
     _text(
         "Azure shared access signature",

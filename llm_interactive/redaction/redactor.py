@@ -10,7 +10,7 @@ so a history that grows is not scanned again.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -188,15 +188,16 @@ class Redaction:
     # JSON
 
     def body(self, body: Json) -> Json:
+        self._look_at(_units(body))
         if isinstance(body, dict):
-            new = {key: self._field(key, value, body) for key, value in body.items()}
+            new = {key: self._field(key, value) for key, value in body.items()}
             return body if all(new[key] is body[key] for key in body) else new
         return self._units_of(body)
 
-    def _field(self, key: str, value: Json, owner: Mapping[str, Json]) -> Json:
+    def _field(self, key: str, value: Json) -> Json:
         if isinstance(value, str):
             return self._string(key, value, free=False)
-        return self._units_of(value, free=key in FREE and isinstance(value, dict))
+        return self._units_of(value, free=_is_free(key, value))
 
     def _units_of(self, value: Json, *, free: bool = False) -> Json:
         if not isinstance(value, list):
@@ -209,22 +210,31 @@ class Redaction:
             return self.text(value)
         if not isinstance(value, (dict, list)):
             return value
-        done = self._units.get((id(value), free))
-        if done is None:
-            done = self._units[id(value), free] = (value, self._look_at(value, free))
-        return done[1]
+        if (id(value), free) not in self._units:
+            self._look_at([(value, free)])
+        return self._units[id(value), free][1]
 
-    def _look_at(self, value: Json, free: bool) -> Json:
-        data = wire_json.dumps(value)
-        hashed = hashlib.sha256(b"free" if free else b"wire")  # no text can pass for an object
-        hashed.update(data)
-        name = hashed.digest()[:16]
-        if self._memory.is_clean(name):
-            return value
-        new = self._walk(value, free=free) if self._scanner.may_hold(data) or b"\\u" in data else value
-        if new is value:
-            self._memory.note_clean(name)
-        return new
+    def _look_at(self, units: Iterable[tuple[Json, bool]]) -> None:
+        """Decide on these units: most were seen before, and of the rest most hold no anchor of any format."""
+        unknown: list[tuple[Json, bool, Digest, bytes]] = []
+        for value, free in units:
+            data = wire_json.dumps(value)
+            name = (b"free " if free else b"wire ") + hashlib.sha256(data).digest()  # no text can pass for an object
+            if self._memory.is_clean(name):
+                self._units[id(value), free] = (value, value)
+            else:
+                unknown.append((value, free, name, data))
+        if unknown:
+            whole = self._scanner
+            narrowed = whole.narrowed(b"\n".join(data for *_, data in unknown))
+            for value, free, name, data in unknown:
+                escaped = b"\\u" in data  # what is in the text is not in the data
+                self._scanner = whole if escaped else narrowed
+                new = self._walk(value, free=free) if escaped or narrowed.may_hold(data) else value
+                if new is value:
+                    self._memory.note_clean(name)
+                self._units[id(value), free] = (value, new)
+            self._scanner = whole
 
     def _walk(self, value: Json, *, free: bool) -> Json:
         if isinstance(value, str):
@@ -252,7 +262,7 @@ class Redaction:
             return self._string(key, value, free=free)
         if not free and key == "headers":
             return self._headers(value)
-        return self._walk(value, free=free or (key in FREE and isinstance(value, dict)))
+        return self._walk(value, free=free or _is_free(key, value))
 
     def _headers(self, value: Json) -> Json:
         """What a provider is to send to an MCP server."""
@@ -279,9 +289,14 @@ class Redaction:
     # conversation
 
     def conversation(self, conversation: Conversation) -> Conversation:
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {
+            "model": self.text(conversation.model),
+            "client_headers": self._free(conversation.client_headers),
+        }
         if conversation.source is not None:
             changes["source"] = self._source(conversation.source, self.body(conversation.source.json))
+            if changes["source"] is conversation.source and not conversation.changed:
+                return _changed(conversation, changes)  # all the rest was read from there
         changes["messages"] = _each(self._message, conversation.messages)
         changes["system"] = _each(self._part, conversation.system)
         changes["tools"] = _each(self._tool, conversation.tools)
@@ -298,11 +313,9 @@ class Redaction:
                 description=self._maybe(output.description),
                 schema=self._free(output.schema),
             )
-        changes["model"] = self.text(conversation.model)
         changes["user"] = self._maybe(conversation.user)
         changes["metadata"] = self._free(conversation.metadata)
         changes["owned"] = self.body(conversation.owned)
-        changes["client_headers"] = self._free(conversation.client_headers)
         return _changed(conversation, changes)
 
     def _source(self, source: Source, redacted: Json) -> Source:
@@ -356,6 +369,18 @@ class Redaction:
 
     def _free(self, value: Json) -> Json:
         return self._unit(value, free=True)
+
+
+def _units(body: Json) -> Iterator[tuple[Json, bool]]:
+    """What is decided on as a whole: the members of lists and the objects of a body, and whether they are free."""
+    for key, value in body.items() if isinstance(body, dict) else (("", body),):
+        for each in value if isinstance(value, list) else (value,):
+            if isinstance(each, (dict, list)):
+                yield each, not isinstance(value, list) and _is_free(key, value)
+
+
+def _is_free(key: str, value: Json) -> bool:
+    return key in FREE and isinstance(value, dict)
 
 
 def _each[T](work: Any, values: tuple[T, ...]) -> tuple[T, ...]:

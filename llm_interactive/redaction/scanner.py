@@ -10,6 +10,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote, quote_plus
@@ -31,7 +32,7 @@ type Span = tuple[int, int]
 
 
 def digest(text: str) -> Digest:
-    return hashlib.sha256(_bytes(text)).digest()[:16]
+    return hashlib.sha256(_bytes(text)).digest()
 
 
 class Scanner:
@@ -42,34 +43,46 @@ class Scanner:
         self._keys = tuple(sorted({spelling for key in held for spelling in _spellings(key)}, key=len, reverse=True))
         self._key_bytes = tuple(_bytes(key) for key in self._keys)
         self._shortest = min((SHORTEST_TOKEN, *map(len, self._keys)))
-        looks = [_Look(each) for each in formats]
-        self._tokens = tuple(look for look in looks if look.format.token)
-        self._texts = tuple(look for look in looks if not look.format.token)
+        self._all = looks = [_Look(each) for each in formats]
+        self._token_anchors = _by_anchor(look for look in looks if look.format.token)
+        self._text_anchors = _by_anchor(look for look in looks if not look.format.token)
+        self._shapes = [(look.shape, look) for look in looks if not look.anchors]
 
     def may_hold(self, data: bytes) -> bool:
         """Whether `data` (text, or JSON with text in it) has a key or an anchor: False for nearly all."""
         if len(data) < self._shortest:
             return False
-        if any(key in data for key in self._key_bytes):
-            return True
-        if any(anchor in data for look in self._texts for anchor in look.anchors):
-            return True
-        tokens = _tokens(data)
-        return bool(tokens) and any(look.may_be_in(tokens) for look in self._tokens)
+        return bool([key for key in self._key_bytes if key in data]) or bool(self._looks(data))
+
+    def narrowed(self, data: bytes) -> "Scanner":
+        """One that looks only for what `data` may hold: for the many parts of it, each of which costs a little."""
+        looks = set(self._looks(data))
+        narrowed = copy(self)
+        here = [each for each in zip(self._keys, self._key_bytes, strict=True) if each[1] in data]
+        narrowed._keys, narrowed._key_bytes = tuple(key for key, _ in here), tuple(key for _, key in here)
+        narrowed._token_anchors = _by_anchor(look for look in self._all if look in looks and look.format.token)
+        narrowed._text_anchors = _by_anchor(look for look in self._all if look in looks and not look.format.token)
+        narrowed._shapes = [(shape, look) for shape, look in self._shapes if look in looks]
+        return narrowed
+
+    def _looks(self, data: bytes) -> list["_Look"]:
+        """The formats of which there may be a secret, by their anchors. Lists, since this is where the time goes."""
+        folded = data.translate(_FOLDED)
+        found = [look for anchor, looks in self._text_anchors if anchor in folded for look in looks]
+        if tokens := _tokens(data):
+            folded = tokens.translate(_FOLDED)
+            found += [look for anchor, looks in self._token_anchors if anchor in folded for look in looks]
+            found += [look for shape, look in self._shapes if shape.search(tokens) is not None]
+        return found
 
     def spans(self, text: str, rule: Rule = "all") -> list[Span]:
         """Where the secrets are, in order, without overlap."""
         if len(text) < self._shortest:
             return []
-        found = [span for key in self._keys for span in _occurrences(text, key)]
+        found = [span for key in self._keys if key in text for span in _occurrences(text, key)]
         if rule != "credential":
-            data = _bytes(text)
-            tokens = _tokens(data)
-            for look in self._tokens:
-                if tokens and look.may_be_in(tokens):
-                    found += look.spans(text)
-            for look in self._texts:
-                if (look.format.in_address or rule != "address") and any(anchor in data for anchor in look.anchors):
+            for look in dict.fromkeys(self._looks(_bytes(text))):
+                if look.format.in_address or rule != "address":
                     found += look.spans(text)
         return _merged(found) if found else found
 
@@ -77,19 +90,14 @@ class Scanner:
 class _Look:
     """A format, ready to be looked for."""
 
-    __slots__ = ("_pattern", "_strings", "_tokens", "anchors", "format")
+    __slots__ = ("_pattern", "_strings", "anchors", "format", "shape")
 
     def __init__(self, format_: Format) -> None:
         self.format = format_
         self.anchors = tuple(anchor.encode() for anchor in format_.anchors)
         self._strings = format_.anchors
         self._pattern = format_.compiled()
-        self._tokens = re.compile(format_.pattern.replace(BOUNDARY, "").encode())  # what is around a run is cut off
-
-    def may_be_in(self, tokens: bytes) -> bool:
-        if not self.anchors:
-            return self._tokens.search(tokens) is not None
-        return any(anchor in tokens for anchor in self.anchors)
+        self.shape = re.compile(format_.pattern.replace(BOUNDARY, "").encode())  # what is around a run is cut off
 
     def spans(self, text: str) -> Iterator[Span]:
         if not self._strings:
@@ -116,6 +124,19 @@ class _Look:
             if (match := self._pattern.match(text, start)) is not None and match.end() > at:
                 return match
         return None
+
+
+_FOLDED = bytes(ord("_") if chr(byte) == "-" else ord(chr(byte).lower()) if byte < 128 else byte for byte in range(256))
+"""`API-KEY`, `api_key`: many anchors are one when case does not matter."""
+
+
+def _by_anchor(looks: Iterable[_Look]) -> list[tuple[bytes, list[_Look]]]:
+    """By each anchor as folded, those that have it."""
+    found: dict[bytes, list[_Look]] = {}
+    for look in looks:
+        for anchor in look.anchors:
+            found.setdefault(anchor.translate(_FOLDED), []).append(look)
+    return list(found.items())
 
 
 _RUNS = bytes(ord("a") if chr(byte) in TOKEN_CHARACTERS else ord(" ") for byte in range(256))

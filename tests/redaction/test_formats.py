@@ -4,6 +4,7 @@ import re
 from random import Random
 
 import pytest
+
 from llm_interactive.redaction.formats import FORMATS
 from llm_interactive.redaction.redactor import REPLACEMENT, Redactor
 
@@ -133,7 +134,7 @@ HEALTHY = [
     "eyJhbGciOiJIUzI1NiJ9 alone, and eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0 unsigned",
     "SKU-1234, ASIAN, AKIA, hf_hub_download, npm_config_registry_of_the_whole_company, key-value, dapi/v2, re_compile",
     "max_tokens: 4096, next_page_token: CAUQAA1234567890abcdef, csrf_token",
-    "(API_KEY_HAS_BEEN_REDACTED) and https://u:(API_KEY_HAS_BEEN_REDACTED)@host and X_API_KEY=(API_KEY_HAS_BEEN_REDACTED)",
+    "https://u:(API_KEY_HAS_BEEN_REDACTED)@host and X_API_KEY=(API_KEY_HAS_BEEN_REDACTED)",
     "The quick brown fox. " * 200,
 ]
 
