@@ -10,9 +10,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from llm_interactive import access, wire_json
+from llm_interactive import url_guard, wire_json
 from llm_interactive.commands.arguments import parse
 from llm_interactive.commands.context import CommandError, Context
 from llm_interactive.config_file import EFFORTS, TOOL_LOOP_MODES
@@ -183,19 +182,12 @@ def _put_generation_config(context: Context, value: str) -> str:
 
 def _put_openai_url(context: Context, value: str) -> str:
     url: str = read("openai_url", value, Url())
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if not access.is_loopback(host) and not any(_allows(each, host, parts.netloc) for each in context.allowed_urls):
-        raise CommandError(f"openai_url={show(url)}: the host {host} must be this machine or one of LLM_ALLOWED_URLS")
+    try:
+        url_guard.check(url, context.allowed_urls)
+    except url_guard.UrlRefused as refused:
+        raise CommandError(f"openai_url={show(url)}: {refused}") from None
     context.session.openai_url = url
     return f"OpenAI URL set to: {url}"
-
-
-def _allows(allowed: str, host: str, netloc: str) -> bool:
-    """An entry with a port allows that port alone, one with `*.` every host below."""
-    entry = allowed.lower()
-    place = netloc.lower() if urlsplit(f"//{entry}").port is not None else host
-    return place.endswith(entry[1:]) if entry.startswith("*.") else place == entry.strip("[]")
 
 
 def _put_redact(context: Context, value: str) -> str:
