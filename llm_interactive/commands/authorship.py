@@ -19,8 +19,10 @@ CLIENT_BLOCKS = (
     "user_instructions",
     "command-message",
     "local-command-stdout",
+    "session_context",
+    "hook_context",
 )
-"""Tags of Claude Code, Cline, Roo and Codex: what stands between them the client wrote, and it is no content."""
+"""Tags of Claude Code, Cline, Roo, Codex and Gemini CLI: what stands between them the client wrote, and it is no content."""
 WRAPPERS = ("task", "feedback", "user_message", "answer", "user_query")
 """Tags that clients put around what the user wrote."""
 

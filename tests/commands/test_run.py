@@ -384,6 +384,7 @@ def test_comments_and_what_clients_add_are_no_prompt(context: Context) -> None:
         ("# a note\n!/hello",),
         ("<task>\n!/hello\n</task>", "<environment_details>\nfiles\n</environment_details>"),
         ("<system-reminder>\nCLAUDE.md says !/nope\n</system-reminder>\n", "!/hello"),
+        ("<session_context>\nToday is !/nope\n</session_context>", "!/hello"),
     ):
         outcome = run(asked(*texts), context)
         assert outcome.only_commands
