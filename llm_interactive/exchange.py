@@ -1,6 +1,7 @@
 """One request and its reply: the page that shows the whole walk.
 
     read       body -> Conversation                       (the frontend's protocol)
+    redact     no secret goes on                          (redaction)
     plan       which backends, models and keys, in order   (routing)
     encode     Conversation -> url, headers, body          (the attempt's protocol)
     answered   status and headers of an attempt -> a reply pipeline, or the next attempt
@@ -31,6 +32,9 @@ from llm_interactive.models import facts, vendor_of
 from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
 from llm_interactive.protocols.openai_chat_request import SENDS_REASONING_BACK
 from llm_interactive.protocols.openai_responses_store import ResponseStore
+from llm_interactive.redaction.passed import redacted_body, redacted_bytes
+from llm_interactive.redaction.redactor import Redaction, Redactor
+from llm_interactive.redaction.restore import RestoringWriter
 from llm_interactive.reply import NOTHING, PassedReply, Refusal, Reply, Step
 from llm_interactive.routing import plan
 from llm_interactive.routing.plan import Attempt
@@ -122,6 +126,7 @@ class Configuration:
     """What commands set for everybody."""
     responses: ResponseStore = field(default_factory=ResponseStore)
     loops: Loops = field(default_factory=Loops)
+    redactor: Redactor = field(default_factory=Redactor)
     timeout: float = 300.0
     body_limit: int = 64 * 1024 * 1024
 
@@ -165,6 +170,8 @@ class Exchange:
         self.local: Local | None = None
         self.tries: list[Try] = []
         self.notes = Notes()
+        self.redaction: Redaction | None = None
+        """None where secrets may go on."""
         self.prelude = ""
         """What the client reads in front of the answer."""
         self.confirmations: tuple[str, ...] = ()
@@ -224,7 +231,35 @@ class Exchange:
             parsed = self.configuration.responses.expand(parsed)
         self.conversation = self.frontend.read_request(parsed, self.call)
         self.asked_model = self.conversation.model
-        self.session_id = session_id(self.call.headers, parsed, self._client)
+        self.session_id = self._hide(session_id(self.call.headers, parsed, self._client))
+
+    def redact(self) -> None:
+        """Take the secrets out of what goes on, as commands left it (SPEC 9)."""
+        if (redaction := self.redaction) is None:
+            return
+        headers = {name: redaction.text(value) for name, value in self.call.headers.items()}
+        self.call = replace(self.call, query=redaction.text(self.call.query), headers=headers)
+        if self.conversation is not None:
+            self.conversation = redaction.conversation(self.conversation)
+            self.asked_model = self.conversation.model
+        else:
+            self.body = redacted_body(redaction, self.body, headers.get("content-type", ""))
+        if redaction.secrets:
+            self.notes.add(f"{len(redaction.secrets)} secrets redacted")
+
+    def shown_body(self) -> bytes:
+        """The client's body for who looks at flows."""
+        if self.redaction is None:
+            return self.body
+        source = self.conversation.source if self.conversation is not None else None
+        if source is None:
+            return redacted_body(self.redaction, self.body, self.call.headers.get("content-type", ""))
+        redacted = self.redaction.body(source.json)
+        return self.body if redacted is source.json else wire_json.dumps(redacted)
+
+    def _hide(self, text: str) -> str:
+        """For what is shown or stored, whatever is redacted of prompts."""
+        return self.configuration.redactor.redact_text(text)
 
     def plan(self) -> None:
         """Decide on the attempts. Raises `ProxyError` where there is nothing to try."""
@@ -343,7 +378,10 @@ class Exchange:
             self._reply_headers = [(n, v) for n, v in headers if n not in HOP_BY_HOP or n == "content-encoding"]
         elif status >= 400 or passed:
             encoding = plain.get("content-encoding", "")
-            self._reply = Refusal(lambda body: protocol.read_error(status, plain, body), encoding)
+            redactor = self.configuration.redactor  # some quote the key that they refuse
+            self._reply = Refusal(
+                lambda body: protocol.read_error(status, plain, redacted_bytes(redactor, body)), encoding
+            )
         elif status != 200 and not 200 < status < 204:
             unexpected = UpstreamError(_unexpected(status, plain))
             self._reply = Refusal(lambda body: unexpected)
@@ -419,6 +457,8 @@ class Exchange:
             rename=same and attempt.model not in (asked, asked.partition(":")[2]),
         )
         writer = self.frontend.reply_writer(context)
+        if self.redaction is not None and self.redaction.placeholders is not None:
+            writer = RestoringWriter(writer, self.redaction.placeholders)
         self._reply = Reply(
             protocol.reply_reader(streams),
             writer,
@@ -491,7 +531,7 @@ class Exchange:
         last.first, last.ended = reply.first, self._clock()
         last.usage, last.reason, last.said = reply.usage, reply.reason, reply.said
         if reply.error is not None:
-            last.error = reply.error.message
+            last.error = self._hide(reply.error.message)
         if self._watch is not None and self._watch.stop is not None:
             last.stop = self._watch.stop
             last.said = last.stop.said(reply.said)
@@ -518,6 +558,7 @@ class Exchange:
             self.attempts.clear()
 
     def _note_refusal(self, error: ProxyError) -> None:
+        error.message = self._hide(error.message)
         self._error = error
         last = self.tries[-1]
         last.ended, last.error = self._clock(), error.message
@@ -536,6 +577,7 @@ class Exchange:
 
     def fail(self, error: ProxyError) -> None:
         """Answer with an error in the client's own shape."""
+        error.message = self._hide(error.message)
         headers = [("content-type", "application/json"), *error.headers, *self._proxy_headers()]
         self.local = Local(error.status, tuple(headers), wire_json.dumps(self.frontend.write_error(error)))
 

@@ -9,9 +9,10 @@ import hashlib
 import ipaddress
 import logging
 import os
+import re
 import secrets
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,11 @@ from llm_interactive.mitm import chat_commands, management, options, stored_resp
 from llm_interactive.mitm.closing import close_for_good
 from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import DATABASE, Recorder, counted
+from llm_interactive.mitm.shown import hide_secrets
 from llm_interactive.mitm.upstream import LlmHttpLayer
 from llm_interactive.protocols.base import Call
+from llm_interactive.redaction.redactor import Redactor
+from llm_interactive.redaction.restore import PlaceholdersOfSessions
 from llm_interactive.sessions import Session, Sessions
 from llm_interactive.settings import Settings
 from llm_interactive.storage.session_store import SessionStore
@@ -60,6 +64,9 @@ class LayerSwap:
 
 
 NAME = "llm-interactive-proxy"
+
+CREDENTIAL = re.compile("auth|key|token|secret", re.IGNORECASE)
+"""In the name of a header that holds one."""
 
 
 def _exchanges() -> Mapping[str, Exchange]:
@@ -85,6 +92,7 @@ class Gateway:
         self._sessions: Sessions | None = None
         self._sessions_read: asyncio.Task[None] | None = None
         self._commander: Commander | None = None
+        self._placeholders = PlaceholdersOfSessions()
 
     # life
 
@@ -133,6 +141,7 @@ class Gateway:
             server=self._sessions.server if self._sessions is not None else self._configuration.server,
             timeout=self.settings.proxy_timeout,
             loops=self._configuration.loops.with_settings(self.settings),
+            redactor=Redactor(_keys(self.settings, backends)),
         )
         if self._sessions is not None:
             self._commander = Commander(
@@ -261,9 +270,15 @@ class Gateway:
             return  # the body was too large, and is gone
         try:
             encoding = flow.request.headers.get("content-encoding", "")
-            exchange.read(compression.decoded(flow.request.raw_content or b"", encoding, exchange.body_limit))
+            try:
+                exchange.read(compression.decoded(flow.request.raw_content or b"", encoding, exchange.body_limit))
+            finally:
+                self._begin_redaction(exchange)
+                hide_secrets(flow, exchange)
             await self._obey(exchange)
             if exchange.local is None:
+                self._begin_redaction(exchange)  # a command of this very prompt may have switched it
+                exchange.redact()
                 exchange.plan()
                 exchange.next_attempt()
                 await self._count(exchange)
@@ -271,7 +286,17 @@ class Gateway:
             exchange.fail(error)
         except Exception:
             logger.exception("The request could not be handled")
+            flow.request.content = b""  # nobody knows what is in it
             exchange.fail(ProxyError("the proxy could not handle the request; its log says why"))
+
+    def _begin_redaction(self, exchange: Exchange) -> None:
+        settings, switched = self._configured(), exchange.configuration.server.redact
+        if not (settings.redact_api_keys_in_prompts if switched is None else switched):
+            exchange.redaction = None
+        elif exchange.redaction is None:
+            restores = settings.redaction_restore and exchange.conversation is not None
+            placeholders = self._placeholders.of(exchange.session_id) if restores else None
+            exchange.redaction = exchange.configuration.redactor.begin(placeholders)
 
     async def _obey(self, exchange: Exchange) -> None:
         assert self._commander is not None
@@ -336,6 +361,15 @@ class Gateway:
             flow.comment = flow.comment or exchange.summary()
             if any(try_.stop is not None for try_ in exchange.tries):
                 flow.marked = flow.marked or ":repeat:"
+
+
+def _keys(settings: Settings, backends: Mapping[str, catalog.ConfiguredBackend]) -> Iterator[str]:
+    """All that the proxy holds, those in headers of the file's backends too."""
+    yield from (key.get_secret_value() for key in settings.client_keys)
+    for keys in (*settings.keys.values(), *(backend.keys for backend in backends.values())):
+        yield from (key.get_secret_value() for key in keys)
+    for backend in backends.values():
+        yield from (value.rpartition(" ")[2] for name, value in backend.headers.items() if CREDENTIAL.search(name))
 
 
 def _client(credentials: list[str]) -> str:

@@ -128,7 +128,8 @@ class Redaction:
 
     def __init__(self, scanner: Scanner, memory: Memory, placeholders: Placeholders | None = None) -> None:
         self.secrets: set[Digest] = set()
-        self._scanner, self._memory, self._placeholders = scanner, memory, placeholders
+        self.placeholders = placeholders
+        self._scanner, self._memory = scanner, memory
         self._units: dict[tuple[int, bool], tuple[Json, Json]] = {}
         """What became of an object, by its id; the object itself is kept, so that no other one gets its id."""
 
@@ -140,7 +141,7 @@ class Redaction:
             if self._memory.is_clean(name):
                 return text
             known = self._memory.cut(name, rule)
-            if known is not None and (self._placeholders is None or all(map(self._placeholders.knows, known.secrets))):
+            if known is not None and (self.placeholders is None or all(map(self.placeholders.knows, known.secrets))):
                 return self._joined(known)
         spans = self._scanner.spans(text, rule)
         if not spans:
@@ -156,8 +157,8 @@ class Redaction:
         pieces, secrets, done = [], [], 0
         for begin, end in spans:
             secret = text[begin:end]
-            if self._placeholders is not None:
-                self._placeholders.learn(secret)
+            if self.placeholders is not None:
+                self.placeholders.learn(secret)
             pieces.append(text[done:begin])
             secrets.append(digest(secret))
             done = end
@@ -167,7 +168,7 @@ class Redaction:
         self.secrets.update(cut.secrets)
         said = [cut.pieces[0]]
         for secret, piece in zip(cut.secrets, cut.pieces[1:], strict=True):
-            said += [REPLACEMENT if self._placeholders is None else self._placeholders.of(secret), piece]
+            said += [REPLACEMENT if self.placeholders is None else self.placeholders.of(secret), piece]
         return "".join(said)
 
     def arguments(self, text: str) -> str:

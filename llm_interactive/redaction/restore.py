@@ -6,11 +6,13 @@ numbers of a session live in memory only; a history that is sent again after a r
 """
 
 import re
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from llm_interactive import wire_json
 from llm_interactive.events import Event, Frame, ToolCallDelta, ToolCallEnded, ToolCallStarted
+from llm_interactive.protocols.base import Json, ReplyWriter
 from llm_interactive.redaction.scanner import Digest, digest
 
 BEGINNING = "(API_KEY_HAS_BEEN_REDACTED_"
@@ -50,22 +52,42 @@ class Placeholders:
         return PLACEHOLDER.sub(secret, text)
 
 
-class Restorer:
-    """Frames on their way to the client, with the secrets in the arguments of tool calls. It holds back only what may
-    be the beginning of a placeholder, and gives it out with the call's end at the latest."""
+class PlaceholdersOfSessions:
+    """Those of the sessions that were used last."""
 
-    def __init__(self, placeholders: Placeholders) -> None:
+    def __init__(self, capacity: int = 256) -> None:
+        self._capacity = capacity
+        self._known: OrderedDict[str, Placeholders] = OrderedDict()
+
+    def of(self, session: str) -> Placeholders:
+        placeholders = self._known.setdefault(session, Placeholders())
+        self._known.move_to_end(session)
+        if len(self._known) > self._capacity:
+            self._known.popitem(last=False)
+        return placeholders
+
+
+class RestoringWriter(ReplyWriter):
+    """Puts the secrets of a session into the arguments of tool calls on their way to the client. It holds back only
+    what may be the beginning of a placeholder, and gives it out with the call's end at the latest."""
+
+    def __init__(self, writer: ReplyWriter, placeholders: Placeholders) -> None:
+        self.content_type = writer.content_type
+        self._writer = writer
         self._placeholders = placeholders
         self._held: dict[tuple[int, int], str] = {}
         self._custom: set[tuple[int, int]] = set()
         self._restored = False
 
-    def __call__(self, frame: Frame) -> Frame:
+    @property
+    def response(self) -> Mapping[str, Json]:
+        return self._writer.response
+
+    def write(self, frame: Frame) -> bytes:
         events = tuple(each for event in frame.events for each in self._event(event))
-        if not self._restored and events != frame.events:
-            self._restored = True
-        # the rest of a provider's stream may repeat the arguments (Responses), so its bytes cannot go on any more
-        return Frame(frame.source, events, edited=True) if self._restored else frame
+        # once something was restored no bytes of the provider go on: its last ones may repeat the arguments (Responses)
+        self._restored = self._restored or events != frame.events
+        return self._writer.write(frame._replace(events=events, edited=True) if self._restored else frame)
 
     def _event(self, event: Event) -> Iterator[Event]:
         match event:
