@@ -2,7 +2,7 @@
 
     model_defaults:   {"openai:gpt-5*": {temperature: 0.2, reasoning_effort: high}}
     failover_routes:  {cheap: {policy: km, elements: ["openai:gpt-5-mini", "gemini:gemini-3-flash"]}}
-    aliases:          {fast: "groq:llama-4"}
+    aliases:          {fast: "groq:llama-4", "/^claude-.*-haiku/": "gemini:gemini-3-flash"}
     backends:         {local: {protocol: openai_chat, base_url: "http://127.0.0.1:8080/v1"}}
 
 Whatever cannot be understood raises `SettingsError`.
@@ -226,5 +226,20 @@ def _element(given: Given, backends: Collection[str]) -> str:
 
 
 def read_aliases(given: Given) -> dict[str, str]:
-    entries = given.entries("a mapping of names to texts")
-    return {name: str(given.inside(name, value).read(Text())) for name, value in entries.items()}
+    entries = given.entries("a mapping of names, or patterns like /^claude-/, to texts")
+    return {name: _alias(name, given.inside(name, value)) for name, value in entries.items()}
+
+
+def is_pattern(alias: str) -> bool:
+    """Whether it is a regular expression for model names: `/^claude-.*-haiku/`."""
+    return len(alias) > 2 and alias.startswith("/") and alias.endswith("/")
+
+
+def _alias(name: str, given: Given) -> str:
+    meaning = str(given.read(Text()))
+    if is_pattern(name):
+        try:
+            re.compile(name[1:-1]).sub(meaning, "")
+        except (re.error, IndexError, RecursionError) as error:
+            raise SettingsError(f"{given.name} in {given.place}: is no regular expression: {error}") from None
+    return meaning

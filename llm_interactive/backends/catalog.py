@@ -13,6 +13,7 @@ from llm_interactive.settings import ExtraBackend, Settings
 __all__ = [
     "BACKENDS",
     "FAMILIES",
+    "SAME_SERVICE",
     "Backend",
     "ConfiguredBackend",
     "configured",
@@ -31,6 +32,9 @@ ENDPOINTS = {
     "anthropic_messages": "/messages",
 }
 """A base URL that ends in one of them is taken as it is, for services without a version segment."""
+
+SAME_SERVICE = {"openai-responses": "openai"}
+"""Backends that are another door of the same service."""
 
 
 @dataclass(frozen=True, slots=True)
