@@ -437,6 +437,16 @@ def test_a_locked_database_is_said_and_nothing_is_lost(start_proxy: Start) -> No
     assert [json.loads(state)["project"] for state in states] == ["b"]
 
 
+def test_without_a_database_commands_still_work(start_proxy: Start, tmp_path: Path) -> None:
+    (tmp_path / "llm" / "proxy.db").mkdir(parents=True)
+    proxy = start_proxy({})
+    answer = said(post(proxy, [user("!/set(project=a)")]))
+    assert answer.startswith("project set to a\n(This is not saved yet and would not survive a restart: ")
+    assert "project: a" in said(post(proxy, [user("!/status")]))
+    assert said(post(proxy, [user("Hello")], model="demo:echo")) == "Hello"
+    assert proxy.log().count("the database of sessions fails") == 1
+
+
 # Odd input
 
 
