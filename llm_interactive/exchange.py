@@ -15,20 +15,19 @@ No I/O here: the mitm layer sends what `outgoing` says and tells the exchange wh
 import logging
 import secrets
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
-from llm_interactive import compression, protocols, wire_json
+from llm_interactive import compression, outgoing, protocols, wire_json
 from llm_interactive.backends import catalog
-from llm_interactive.backends.catalog import ConfiguredBackend
+from llm_interactive.backends.catalog import Account, ConfiguredBackend
 from llm_interactive.conversation import Conversation
-from llm_interactive.errors import BadRequest, NotFound, ProxyError, TooLarge, UpstreamError
-from llm_interactive.events import Reason, Usage
-from llm_interactive.loops import Loops, LoopWatch, Stop
-from llm_interactive.models import facts, vendor_of
+from llm_interactive.errors import BadRequest, ProxyError, TooLarge, UpstreamError
+from llm_interactive.headers import HOP_BY_HOP, one_line, portable, streams, unexpected
+from llm_interactive.loops import Loops, LoopWatch
+from llm_interactive.models import facts
+from llm_interactive.outgoing import Outgoing
 from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
 from llm_interactive.protocols.openai_chat_request import SENDS_REASONING_BACK
 from llm_interactive.protocols.openai_responses_store import ResponseStore
@@ -36,58 +35,19 @@ from llm_interactive.redaction.passed import redacted_body, redacted_bytes
 from llm_interactive.redaction.redactor import Redaction, Redactor
 from llm_interactive.redaction.restore import RestoringWriter
 from llm_interactive.reply import NOTHING, PassedReply, Refusal, Reply, Step
-from llm_interactive.routing import plan
+from llm_interactive.routing import plan, refusals
+from llm_interactive.routing.choice import Choice, Naming
+from llm_interactive.routing.cooldowns import Cooldowns
 from llm_interactive.routing.plan import Attempt
 from llm_interactive.sessions import Server, Session, remember_thoughts, restore_thoughts, session_id
 from llm_interactive.spoken import speak
 from llm_interactive.thoughts import Listener
+from llm_interactive.walk import Try, Wait, Walk
 
 logger = logging.getLogger(__name__)
 
-HOP_BY_HOP = frozenset(
-    [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-        "content-encoding",
-        "accept-encoding",
-        "host",
-        "expect",
-    ]
-)
-KEPT_REPLY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id")
-KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
-"""Headers of another vendor's reply that mean something to any client (TRAPS T91)."""
-
-STORED_STATE = ("previous_response_id", "conversation", "prompt", "cachedContent", "cached_content", "container")
-
 CHARACTERS_PER_TOKEN = 4
 """A rule of thumb, for the log."""
-
-SAME_SERVICE = {"openai-responses": "openai"}
-"""Backends that are another door of the same service."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One attempt as it goes on the wire: to `host` and `port`, for the server that calls itself `authority`.
-    `headers` hold the credentials: never show or store them."""
-
-    scheme: str
-    host: str
-    port: int
-    authority: str
-    method: str
-    path: str
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
-    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,29 +59,13 @@ class Local:
     body: bytes
 
 
-@dataclass(slots=True)
-class Try:
-    """What became of an attempt; a usage row in the making. Times are the exchange's clock, in seconds."""
-
-    attempt: Attempt
-    begun: float
-    status: int | None = None
-    error: str | None = None
-    first: float | None = None
-    ended: float | None = None
-    usage: Usage | None = None
-    reason: Reason | None = None
-    said: Sequence[str] = ()
-    stop: Stop | None = None
-    """Why the proxy ended it early."""
-
-
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """What exchanges need to know of the settings. `timeout`: seconds without a byte; `body_limit`: bytes."""
 
     backends: Mapping[str, ConfiguredBackend]
-    default_backend: str | None = None
+    naming: Naming = field(default_factory=Naming)
+    cooldowns: Cooldowns = field(default_factory=Cooldowns)
     server: Server = field(default_factory=Server)
     """What commands set for everybody."""
     responses: ResponseStore = field(default_factory=ResponseStore)
@@ -165,10 +109,13 @@ class Exchange:
         self.frontend: Protocol = protocols.named(call.protocol)
         self.conversation: Conversation | None = None
         self.body = b""
-        self.attempts: deque[Attempt] = deque()
+        self.walk = Walk(configuration.cooldowns, clock)
+        self.waits: float | None = None
+        """Seconds until `next_attempt` can do more; None where it is not the time that is waited for."""
+        self.wants: Account | None = None
+        """Whose access has to be renewed before `next_attempt` can do more."""
         self.outgoing: Outgoing | None = None
         self.local: Local | None = None
-        self.tries: list[Try] = []
         self.notes = Notes()
         self.redaction: Redaction | None = None
         """None where secrets may go on."""
@@ -179,12 +126,13 @@ class Exchange:
         self.caught: Caught | None = None
         self.asked_model: str | None = call.model
         self.client_is_gone = False
+        self.has_client_left: Callable[[], bool] = lambda: self.client_is_gone
+        """Asked while nothing can be done but wait."""
         self.must_count = False
         """Whether the answer is a count of tokens that the proxy has to make."""
         self.recorded = 0
         """How many of `tries` have their usage row."""
         self._clock = clock
-        self._error: ProxyError | None = None
         self._reply: Reply | PassedReply | Refusal | None = None
         self._reply_headers: list[tuple[str, str]] = []
         self._tool_names: Mapping[str, str] = {}
@@ -192,6 +140,10 @@ class Exchange:
         self._watch: LoopWatch | None = None
         self._cut: Reply | None = None
         """What the client has begun to read, while the backend is asked again."""
+
+    @property
+    def tries(self) -> list[Try]:
+        return self.walk.tries
 
     @property
     def timeout(self) -> float:
@@ -257,68 +209,83 @@ class Exchange:
         redacted = self.redaction.body(source.json)
         return self.body if redacted is source.json else wire_json.dumps(redacted)
 
+    def shown_reply(self, sent: bytearray) -> bytes:
+        """What the client got, for who looks at flows: without the secrets that it got back."""
+        placeholders = self.redaction.placeholders if self.redaction is not None else None
+        return bytes(sent) if placeholders is None else placeholders.hidden(bytes(sent))
+
     def _hide(self, text: str) -> str:
         """For what is shown or stored, whatever is redacted of prompts."""
         return self.configuration.redactor.redact_text(text)
 
     def plan(self) -> None:
         """Decide on the attempts. Raises `ProxyError` where there is nothing to try."""
-        backends = self.configuration.backends
-        if self.conversation is None:
-            self.attempts.extend(self._plan_passed())
-            return
-        name, model = self._resolve(self.conversation.model)
-        attempts = plan.plan(backends[name], model, self.call.protocol)
-        if self.call.operation == "count_tokens" and not self._vendor_counts(attempts[0]):
+        configuration, session = self.configuration, self.session
+        caught = self.caught.backend if self.caught is not None else None
+        self.walk.own = caught
+        choice = Choice(
+            configuration.naming,
+            configuration.backends,
+            configuration.server,
+            session,
+            caught.name if caught is not None else None,
+        )
+        counts = self.call.operation == "count_tokens"
+        try:
+            asked = self.conversation.model if self.conversation is not None else None
+            legs = choice.passed(self.call, self.asked_model) if asked is None else choice.of(asked)
+        finally:
+            if session.oneoff is not None and self.conversation is not None and not counts:
+                session.take_oneoff()
+                self.session_changed = True
+        attempts = plan.attempts(legs, self.call.protocol, configuration.cooldowns.in_use)
+        if counts and not self._vendor_counts(attempts[0]):
             attempts = []  # the proxy counts itself
-        self.attempts.extend(attempts)
-
-    def _resolve(self, asked: str) -> tuple[str, str]:
-        """(backend, model there): one-off > session > request (SPEC 6)."""
-        backends, session = self.configuration.backends, self.session
-        default = self.configuration.server.default_backend or self.configuration.default_backend
-        chosen = session.oneoff or session.model
-        if session.oneoff is not None and self.call.operation != "count_tokens":
-            session.take_oneoff()
-            self.session_changed = True
-        if chosen is None and (moved := session.backend) is not None and moved in backends:
-            head, colon, model = asked.partition(":")
-            return moved, model if colon and head in backends else asked
-        wanted = chosen or asked
-        return plan.resolve(wanted, backends, default, vendor_of(wanted))
+        self.walk.begin(attempts)
 
     def _vendor_counts(self, attempt: Attempt) -> bool:
         counts = protocols.named(attempt.protocol).counts_tokens
         return counts and attempt.protocol == self.call.protocol
 
-    def _plan_passed(self) -> list[Attempt]:
-        """Another path of a vendor goes to a backend of that vendor (SPEC 1)."""
-        backends = self.configuration.backends
-        default = self.configuration.default_backend
-        family = catalog.FAMILIES[self.call.protocol]
-        serving = [b for b in backends.values() if b.vendor == family and b.name != "demo"]
-        serving.sort(key=lambda backend: (backend.name != default, self.call.protocol not in backend.protocols))
-        if not serving:
-            raise NotFound(f"no backend that serves {self.call.path} is configured")
-        return plan.plan(serving[0], self.asked_model or "", self.call.protocol)
-
     def next_attempt(self) -> None:
-        """Set `outgoing` to the next attempt that can be encoded, or `local` to the final answer."""
-        while self.attempts and self.outgoing is None:
-            attempt = self.attempts.popleft()
-            self.tries.append(Try(attempt, self._clock()))
-            try:
-                outgoing = self._encode(attempt)
-            except ProxyError as error:
-                self._note_refusal(error)
-                continue
-            if (caught := self._caught(attempt)) is not None:
-                outgoing = replace(outgoing, host=caught.host, port=caught.port, authority=caught.authority)
-            self.outgoing = outgoing
-        if self.outgoing is None and self.call.operation == "count_tokens" and self.conversation is not None:
+        """Set `outgoing` to the next attempt that can be encoded, or `local` to the final answer, or say in `waits` or
+        `wants` what must happen first."""
+        self.waits, self.wants = None, None
+        counts = self.call.operation == "count_tokens" and self.conversation is not None
+        while self.outgoing is None:
+            match self.walk.next(may_wait=not counts):
+                case Wait(seconds):
+                    self.waits = seconds
+                    return
+                case Attempt(backend=ConfiguredBackend(account=Account(is_settled=False) as account)) as attempt:
+                    self.walk.left.appendleft(attempt)
+                    self.wants = account
+                    return
+                case None:
+                    break
+                case attempt:
+                    self._make(attempt)
+        if self.outgoing is None and counts:
             self.must_count = True
         elif self.outgoing is None:
-            self.fail(self._error or UpstreamError("no backend could be tried"))
+            self.fail(self.walk.gave_up())
+
+    def _make(self, attempt: Attempt) -> None:
+        self.walk.make(attempt)
+        try:
+            made = self._encode(attempt)
+        except ProxyError as error:
+            self._note_refusal(error)
+            return
+        if (caught := self._caught(attempt)) is not None:
+            made = replace(made, host=caught.host, port=caught.port, authority=caught.authority)
+        self.outgoing = made
+
+    def is_late(self) -> bool:
+        """Whether the attempt that is about to be sent should not be any more; then `next_attempt` says what to do."""
+        if self.walk.is_late():
+            self.outgoing = None
+        return self.outgoing is None
 
     def _caught(self, attempt: Attempt) -> Caught | None:
         return self.caught if self.caught is not None and attempt.backend is self.caught.backend else None
@@ -336,15 +303,19 @@ class Exchange:
         headers = dict(backend.headers)
         if (caught := self._caught(attempt)) is not None:
             headers |= caught.credentials
+        elif backend.account is not None:
+            access = backend.account.access()
+            base_url = access.base_url
+            headers |= protocol.credentials(access.token)
         elif attempt.key_ordinal is not None:
             headers |= protocol.credentials(backend.keys[attempt.key_ordinal - 1].get_secret_value())
         if self.conversation is None:
-            return self._encode_passed(base_url, attempt.protocol, headers)
-        vendor = SAME_SERVICE.get(backend.name, backend.name)
+            return outgoing.passed(self.call, self.method, base_url, attempt.protocol, headers, self.body)
+        vendor = catalog.SAME_SERVICE.get(backend.name, backend.name)
         target = Target(backend.name, attempt.model, vendor, facts(vendor, attempt.model))
         conversation = self.conversation
         if attempt.protocol != self.call.protocol:
-            _refuse_stored_state(conversation)
+            outgoing.refuse_stored_state(conversation)
         if attempt.protocol != self.call.protocol or vendor in SENDS_REASONING_BACK:
             conversation = restore_thoughts(self.session, conversation)
         write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
@@ -352,16 +323,8 @@ class Exchange:
         self._tool_names = wire.tool_names
         headers = {"content-type": "application/json", **wire.headers, **headers}
         url = catalog.join(base_url, attempt.protocol, wire.path)
-        body = _in_the_clients_order(wire.body, conversation.read_by(attempt.protocol))
-        return _outgoing("POST", url, wire.query, headers, wire_json.dumps(body))
-
-    def _encode_passed(self, base_url: str, protocol: str, credentials: Mapping[str, str]) -> Outgoing:
-        path = self.call.path.removeprefix("/anthropic")
-        while path.startswith(("/v1/", "/v1beta/", "/v1alpha/", "/v1beta1/")):
-            path = path[path.index("/", 1) :]
-        headers = {n: v for n, v in self.call.headers.items() if n not in HOP_BY_HOP and not n.startswith("sec-")}
-        url = catalog.join(base_url, protocol, path)
-        return _outgoing(self.method, url, self.call.query, {**headers, **credentials}, self.body)
+        body = outgoing.in_the_clients_order(wire.body, conversation.read_by(attempt.protocol))
+        return outgoing.written("POST", url, wire.query, headers, wire_json.dumps(body))
 
     def sent(self) -> None:
         self._sent = True
@@ -373,7 +336,7 @@ class Exchange:
         protocol = protocols.named(attempt.protocol)
         plain = dict(headers)
         passed = self.conversation is None or self.call.operation == "count_tokens"
-        if passed and (status < 400 or (self.conversation is None and not (plan.moves_on(status) and self.attempts))):
+        if passed and (status < 400 or (self.conversation is None and not self._may_move_on(status))):
             self._reply = PassedReply(self._clock)
             self._reply_headers = [(n, v) for n, v in headers if n not in HOP_BY_HOP or n == "content-encoding"]
         elif status >= 400 or passed:
@@ -383,14 +346,18 @@ class Exchange:
                 lambda body: protocol.read_error(status, plain, redacted_bytes(redactor, body)), encoding
             )
         elif status != 200 and not 200 < status < 204:
-            unexpected = UpstreamError(_unexpected(status, plain))
-            self._reply = Refusal(lambda body: unexpected)
+            no_answer = UpstreamError(unexpected(status, plain))
+            self._reply = Refusal(lambda body: no_answer)
         else:
             try:
                 self._start_reply(attempt, protocol, headers)
             except ProxyError as error:
                 refusal = UpstreamError(f"the provider's reply cannot be read: {error}")
                 self._reply = Refusal(lambda body: refusal)
+
+    def _may_move_on(self, status: int) -> bool:
+        """Of a call whose reply is not read; what was not found belongs to the client."""
+        return status != 404 and refusals.moves_on(UpstreamError("", status)) and bool(self.walk.left)
 
     def _loop_watch(self, attempt: Attempt) -> LoopWatch:
         """A new one for each attempt, but the second answer of a model is watched by who asked for it."""
@@ -417,8 +384,7 @@ class Exchange:
         self.outgoing, self._reply = None, None
         if reply.begun:
             self._cut = reply
-            self.attempts.clear()  # no other backend goes on with what the client has read
-        self.attempts.appendleft(last.attempt)
+        self.walk.again(alone=reply.begun)  # no other backend goes on with what the client has read
 
     @property
     def is_cut(self) -> bool:
@@ -429,23 +395,24 @@ class Exchange:
         """The backend could not be asked again: the reply that was begun ends with the error."""
         assert self._cut is not None
         self._reply = self._cut
-        return self.broken(UpstreamError(self._error.message if self._error is not None else "it was not answered"))
+        error = self.walk.error
+        return self.broken(UpstreamError(error.message if error is not None else "it was not answered"))
 
     def _start_reply(self, attempt: Attempt, protocol: Protocol, headers: Sequence[tuple[str, str]]) -> None:
         conversation = self.conversation
         assert conversation is not None
         plain = dict(headers)
-        streams = _streams(plain.get("content-type", ""), attempt.protocol, conversation.stream)
+        is_stream = streams(plain.get("content-type", ""), attempt.protocol, conversation.stream)
         encoding = plain.get("content-encoding", "identity")
         decode = compression.decoder(encoding) if encoding != "identity" else None
         listener = Listener(attempt.protocol)
         if self._cut is not None:
             self._cut.go_on(
-                protocol.reply_reader(streams), tool_names=self._tool_names, decode=decode, listener=listener
+                protocol.reply_reader(is_stream), tool_names=self._tool_names, decode=decode, listener=listener
             )
             self._reply = self._cut
             return
-        same = attempt.protocol == self.call.protocol and streams == conversation.stream
+        same = attempt.protocol == self.call.protocol and is_stream == conversation.stream
         asked = conversation.model
         context = ReplyContext(
             conversation=conversation,
@@ -460,17 +427,17 @@ class Exchange:
         if self.redaction is not None and self.redaction.placeholders is not None:
             writer = RestoringWriter(writer, self.redaction.placeholders)
         self._reply = Reply(
-            protocol.reply_reader(streams),
+            protocol.reply_reader(is_stream),
             writer,
             clock=self._clock,
             tool_names=self._tool_names,
             watches=(self._loop_watch(attempt),),
             decode=decode,
             listener=listener,
-            rewrite=streams != conversation.stream,
+            rewrite=is_stream != conversation.stream,
             prelude=self.prelude,
         )
-        kept = [(n, v) for n, v in headers if n not in HOP_BY_HOP] if same else _portable(headers)
+        kept = [(n, v) for n, v in headers if n not in HOP_BY_HOP] if same else portable(headers)
         self._reply_headers = [(n, v) for n, v in kept if n != "content-type"]
         content_type = plain.get("content-type") if same else None
         self._reply_headers.append(("content-type", content_type or writer.content_type))
@@ -483,13 +450,14 @@ class Exchange:
         added = [("x-llm-proxy-request-id", self.id)]
         if self.tries:
             last = self.tries[-1].attempt
-            added.append(("x-llm-proxy-backend", _header(f"{last.backend.name}:{last.model}")))
+            added.append(("x-llm-proxy-backend", one_line(f"{last.backend.name}:{last.model}")))
         if self.confirmations:
-            added.append(("x-llm-proxy-commands", _header("; ".join(self.confirmations))))
+            added.append(("x-llm-proxy-commands", one_line("; ".join(self.confirmations))))
         if notes := "; ".join(self.notes):
-            added.append(("x-llm-proxy-notes", _header(notes)))
-        if len(self.tries) > 1:
-            added.append(("x-llm-proxy-attempts", _header("; ".join(map(_line, self.tries)))))
+            added.append(("x-llm-proxy-notes", one_line(notes)))
+        lines = self.walk.lines()
+        if len(lines) > 1 or self.walk.error is not None:
+            added.append(("x-llm-proxy-attempts", one_line("; ".join(lines))))
         return added
 
     def feed(self, data: bytes) -> Step:
@@ -506,6 +474,8 @@ class Exchange:
 
     def _noted(self, step: Step) -> Step:
         reply = self._reply
+        if isinstance(reply, (Reply, PassedReply)) and reply.begun and reply.error is None:
+            self.walk.answered()
         if step.ended and isinstance(reply, (Reply, PassedReply)):
             self._note_end(reply, self.tries[-1])
             if isinstance(reply, Reply) and reply.listener is not None:
@@ -545,7 +515,7 @@ class Exchange:
         conversation = self.conversation
         if conversation is None or not conversation.stream:
             return []
-        vendor = SAME_SERVICE.get(last.attempt.backend.name, last.attempt.backend.name)
+        vendor = catalog.SAME_SERVICE.get(last.attempt.backend.name, last.attempt.backend.name)
         limit = conversation.sampling.max_tokens or facts(vendor, last.attempt.model).max_output
         left = (limit or 0) - sum(map(len, last.said)) // CHARACTERS_PER_TOKEN
         return [f"up to {left} more tokens saved"] if left > 0 else []
@@ -554,15 +524,10 @@ class Exchange:
         """The attempt is over and the client saw nothing. What is no fault of the attempt's own ends the request."""
         self.outgoing, self._reply = None, None
         self._note_refusal(error)
-        if not plan.moves_on(error.status):
-            self.attempts.clear()
 
     def _note_refusal(self, error: ProxyError) -> None:
         error.message = self._hide(error.message)
-        self._error = error
-        last = self.tries[-1]
-        last.ended, last.error = self._clock(), error.message
-        last.status = last.status or error.status
+        self.walk.refused(error)
 
     def client_left(self) -> None:
         """The client disconnected; what was used so far still counts."""
@@ -605,53 +570,3 @@ class Exchange:
 
     def too_large(self, limit: int) -> None:
         self.fail(TooLarge(f"the request is larger than {limit} bytes"))
-
-
-def _refuse_stored_state(conversation: Conversation) -> None:
-    """What a provider keeps cannot be read by another one: the context would be silently gone (TRAPS T96)."""
-    for key in STORED_STATE:
-        if conversation.owned.get(key):
-            message = f"'{key}' names something that only the provider that keeps it knows: {conversation.owned[key]}"
-            raise BadRequest(message, param=key)
-
-
-def _in_the_clients_order(body: dict[str, Any], own: dict[str, Any] | None) -> dict[str, Any]:
-    """What was edited stays at its place: only commands and the like may differ from what the client sent."""
-    return body if own is None else {**{key: body[key] for key in own if key in body}, **body}
-
-
-def _portable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(n, v) for n, v in headers if n in KEPT_REPLY_HEADERS or n.startswith(KEPT_PREFIXES)]
-
-
-def _streams(content_type: str, protocol: str, asked: bool) -> bool:
-    """Whether the reply is a stream: some services answer with the other kind than was asked for (TRAPS T78)."""
-    if content_type.startswith("text/event-stream"):
-        return True
-    return asked and (protocol == "gemini" or not content_type.startswith("application/json"))
-
-
-def _unexpected(status: int, headers: Mapping[str, str]) -> str:
-    if 300 <= status < 400 and "location" in headers:
-        return f"the provider redirects to {headers['location'][:200]}; is the base URL right?"
-    return f"the provider answered with status {status}, which is no answer"
-
-
-def _line(try_: Try) -> str:
-    key = f" key {try_.attempt.key_ordinal}" if try_.attempt.key_ordinal else ""
-    outcome = f"{try_.status or 'no answer'}" + (f" {try_.error}" if try_.error else "")
-    return f"{try_.attempt.backend.name}:{try_.attempt.model}{key}: {outcome}"
-
-
-def _header(text: str) -> str:
-    """Header values are one line of ASCII (TRAPS T103)."""
-    return " ".join(text.split()).encode("ascii", "backslashreplace").decode()[:2000]
-
-
-def _outgoing(method: str, url: str, query: str, headers: Mapping[str, str], body: bytes) -> Outgoing:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    path = parts.path + (f"?{query}" if query else "")
-    # the reply is read here, so it must not come compressed (TRAPS T83)
-    sent = {**{name.lower(): value for name, value in headers.items()}, "accept-encoding": "identity"}
-    return Outgoing(parts.scheme, parts.hostname or "", port, parts.netloc, method, path, tuple(sent.items()), body)

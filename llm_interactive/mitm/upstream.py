@@ -239,6 +239,7 @@ class LlmStream(HttpStream):
     def _run_attempts(self, exchange: Exchange) -> Commands:
         while True:
             if exchange.outgoing is None and exchange.local is None:
+                exchange.has_client_left = self._client_left
                 yield LlmNextAttemptHook(exchange)
             if self._client_left():
                 return
@@ -270,6 +271,8 @@ class LlmStream(HttpStream):
             status = 504 if error == NO_CONNECTION_YET else 502
             where = f"{outgoing.host}:{outgoing.port}"
             exchange.refused(UpstreamError(f"no connection to {where}: {error}", status=status))
+            return False
+        if exchange.is_late():
             return False
         self.context.server = self.flow.server_conn = connection
         self._last_byte = time.monotonic()
@@ -389,7 +392,8 @@ class LlmStream(HttpStream):
 
     def _finish(self) -> Commands:
         assert self.flow.response
-        self.flow.response.data.content = bytes(self._kept)
+        assert self.exchange
+        self.flow.response.data.content = self.exchange.shown_reply(self._kept)
         yield from self.send_response(already_streamed=True)
 
     def _reply_locally(self) -> Commands:
@@ -440,7 +444,7 @@ class LlmStream(HttpStream):
         exchange.client_left()
         yield LlmReplyEndedHook(exchange)
         if exchange.reply_ended and self.flow.response:
-            self.flow.response.data.content = bytes(self._kept)
+            self.flow.response.data.content = exchange.shown_reply(self._kept)
             yield HttpResponseHook(self.flow)
         else:
             self.flow.error = mitm_flow.Error(message)

@@ -19,6 +19,9 @@ BEGINNING = "(API_KEY_HAS_BEEN_REDACTED_"
 PLACEHOLDER = re.compile(re.escape(BEGINNING) + r"([1-9][0-9]{0,5})\)", re.ASCII)
 LONGEST = len(BEGINNING) + 7
 
+SPELLINGS = 3
+"""How often a secret may be escaped in a reply: not, in an argument, in arguments that are JSON in a string."""
+
 
 class Placeholders:
     """Of one session."""
@@ -26,6 +29,10 @@ class Placeholders:
     def __init__(self) -> None:
         self._numbers: dict[Digest, int] = {}
         self._secrets: list[str] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._secrets
 
     def knows(self, secret: Digest) -> bool:
         return secret in self._numbers
@@ -50,6 +57,15 @@ class Placeholders:
             return wire_json.text(plain)[1:-1] if in_json else plain
 
         return PLACEHOLDER.sub(secret, text)
+
+    def hidden(self, data: bytes) -> bytes:
+        """With the placeholders in place of the secrets, as text, inside JSON, and inside JSON in JSON."""
+        for number, secret in enumerate(self._secrets, 1):
+            spelling = secret
+            for _ in range(SPELLINGS):
+                data = data.replace(spelling.encode("utf-8", "surrogatepass"), f"{BEGINNING}{number})".encode())
+                spelling = wire_json.text(spelling)[1:-1]
+        return data
 
 
 class PlaceholdersOfSessions:
@@ -77,7 +93,7 @@ class RestoringWriter(ReplyWriter):
         self._placeholders = placeholders
         self._held: dict[tuple[int, int], str] = {}
         self._custom: set[tuple[int, int]] = set()
-        self._restored = False
+        self._rewrites = False
 
     @property
     def response(self) -> Mapping[str, Json]:
@@ -85,9 +101,15 @@ class RestoringWriter(ReplyWriter):
 
     def write(self, frame: Frame) -> bytes:
         events = tuple(each for event in frame.events for each in self._event(event))
-        # once something was restored no bytes of the provider go on: its last ones may repeat the arguments (Responses)
-        self._restored = self._restored or events != frame.events
-        return self._writer.write(frame._replace(events=events, edited=True) if self._restored else frame)
+        self._rewrites = self._rewrites or events != frame.events or self._begins_a_call(events)
+        return self._writer.write(frame._replace(events=events, edited=True) if self._rewrites else frame)
+
+    def _begins_a_call(self, events: tuple[Event, ...]) -> bool:
+        """From a call's beginning on no bytes of the provider go on: it would be too late once its arguments come, and
+        the last bytes of a reply may repeat them (Responses)."""
+        begun = sum(isinstance(event, ToolCallStarted) for event in events)
+        ended = sum(isinstance(event, ToolCallEnded) for event in events)
+        return begun > ended and not self._placeholders.is_empty
 
     def _event(self, event: Event) -> Iterator[Event]:
         match event:
