@@ -11,7 +11,7 @@ so a history that grows is not scanned again.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from llm_interactive import wire_json
@@ -76,6 +76,9 @@ RULES: Mapping[str, Rule] = {
     ),
     **dict.fromkeys(("authorization", "authorization_token"), "credential"),
 }
+
+SEALED_FIELDS = frozenset(["signature", "redacted"])
+"""Fields of nodes that are never touched."""
 
 FREE = frozenset(
     [
@@ -146,7 +149,7 @@ class Redaction:
         spans = self._scanner.spans(text, rule)
         if not spans:
             if name is not None and rule == "all":
-                self._memory.note_clean(name)
+                self._memory.note(name, clean=True)
             return text
         cut = self._cut(text, spans)
         if name is not None:
@@ -221,21 +224,22 @@ class Redaction:
         for value, free in units:
             data = wire_json.dumps(value)
             name = (b"free " if free else b"wire ") + hashlib.sha256(data).digest()  # no text can pass for an object
-            if self._memory.is_clean(name):
-                self._units[id(value), free] = (value, value)
-            else:
+            clean = self._memory.is_clean(name)
+            if clean is None:
                 unknown.append((value, free, name, data))
-        if unknown:
-            whole = self._scanner
-            narrowed = whole.narrowed(b"\n".join(data for *_, data in unknown))
-            for value, free, name, data in unknown:
-                escaped = b"\\u" in data  # what is in the text is not in the data
-                self._scanner = whole if escaped else narrowed
-                new = self._walk(value, free=free) if escaped or narrowed.may_hold(data) else value
-                if new is value:
-                    self._memory.note_clean(name)
-                self._units[id(value), free] = (value, new)
-            self._scanner = whole
+            else:
+                self._units[id(value), free] = (value, value if clean else self._walk(value, free=free))
+        if not unknown:
+            return
+        whole = self._scanner
+        narrowed = whole.narrowed(b"\n".join(data for *_, data in unknown))
+        for value, free, name, data in unknown:
+            escaped = b"\\u" in data  # what is in the text is not in the data
+            self._scanner = whole if escaped else narrowed
+            new = self._walk(value, free=free) if escaped or narrowed.may_hold(data) else value
+            self._memory.note(name, clean=new is value)
+            self._units[id(value), free] = (value, new)
+        self._scanner = whole
 
     def _walk(self, value: Json, *, free: bool) -> Json:
         if isinstance(value, str):
@@ -303,17 +307,12 @@ class Redaction:
         changes["tools"] = _each(self._tool, conversation.tools)
         if (choice := conversation.tool_choice) is not None:
             allowed = _each(self.text, choice.allowed)
-            changes["tool_choice"] = self._node(choice, name=self._maybe(choice.name), allowed=allowed)
+            changes["tool_choice"] = self._node(choice, allowed=allowed)
         changes["sampling"] = self._node(conversation.sampling, stop=_each(self.text, conversation.sampling.stop))
         changes["reasoning"] = self._node(conversation.reasoning)
         output = conversation.output
         if output is not None:
-            changes["output"] = self._node(
-                output,
-                name=self._maybe(output.name),
-                description=self._maybe(output.description),
-                schema=self._free(output.schema),
-            )
+            changes["output"] = self._node(output, schema=self._free(output.schema))
         changes["user"] = self._maybe(conversation.user)
         changes["metadata"] = self._free(conversation.metadata)
         changes["owned"] = self.body(conversation.owned)
@@ -323,7 +322,11 @@ class Redaction:
         return source if redacted is source.json else replace(source, json=redacted)
 
     def _node[T: Node](self, node: T, **changes: Any) -> T:
-        """With these fields, and a source that holds no secret either."""
+        """With these fields, no secret in any other text, and a source that holds none either."""
+        for field in fields(node):
+            value = getattr(node, field.name)
+            if isinstance(value, str) and field.name not in changes and field.name not in SEALED_FIELDS:
+                changes[field.name] = self.text(value)
         if node.source is not None:
             changes["source"] = self._source(node.source, self._unit(node.source.json))
         return _changed(node, changes)
@@ -331,39 +334,26 @@ class Redaction:
     def _message(self, message: Message) -> Message:
         if message.source is not None and self._unit(message.source.json) is message.source.json:
             return message  # what it says was read from there
-        return self._node(message, parts=_each(self._part, message.parts), name=self._maybe(message.name))
+        return self._node(message, parts=_each(self._part, message.parts))
 
     def _part(self, part: Part) -> Part:
         match part:
-            case Text() | Refusal():
-                return self._node(part, text=self.text(part.text))
             case Thinking():
-                sealed = part.signature is not None or part.redacted is not None
-                return part if sealed else self._node(part, text=self.text(part.text))
+                return part if part.signature is not None or part.redacted is not None else self._node(part)
             case Media():
-                return self._media(part)
+                data = part.data and self._string("data", part.data, free=False)
+                return self._node(part, data=data, url=part.url and self._string("url", part.url, free=False))
             case ToolCall():
-                arguments = self.text(part.arguments) if part.custom else self.arguments(part.arguments)
-                return self._node(part, name=self.text(part.name), arguments=arguments)
+                return self._node(part) if part.custom else self._node(part, arguments=self.arguments(part.arguments))
             case ToolResult():
-                return self._node(part, parts=_each(self._part, part.parts), name=self._maybe(part.name))
-            case Opaque():
+                return self._node(part, parts=_each(self._part, part.parts))
+            case Text() | Refusal() | Opaque():
                 return self._node(part)
-
-    def _media(self, media: Media) -> Media:
-        url = media.url and self._string("url", media.url, free=False)
-        return self._node(media, url=url, text=self._maybe(media.text), name=self._maybe(media.name))
 
     def _tool(self, tool: Tool | Opaque) -> Tool | Opaque:
         if isinstance(tool, Opaque):
             return self._node(tool)
-        return self._node(
-            tool,
-            name=self.text(tool.name),
-            description=self._maybe(tool.description),
-            schema=self._free(tool.schema),
-            format=self._free(tool.format),
-        )
+        return self._node(tool, schema=self._free(tool.schema), format=self._free(tool.format))
 
     def _maybe(self, text: str | None) -> str | None:
         return None if text is None else self.text(text)

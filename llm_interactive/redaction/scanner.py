@@ -20,7 +20,7 @@ from llm_interactive.redaction.formats import BOUNDARY, FORMATS, SHORTEST_TOKEN,
 SHORTEST_KEY = 8
 """Characters; shorter "keys" of local services are words that prompts use."""
 
-MOST_CLEAN = 65_536
+MOST_KNOWN = 65_536
 MOST_CUT_BYTES = 16 * 1024 * 1024
 
 type Rule = Literal["all", "address", "credential"]
@@ -195,19 +195,20 @@ class Memory:
     """What is known of texts, by digest: that they are clean, or how they were cut. The longest unused goes first."""
 
     def __init__(self) -> None:
-        self._clean: OrderedDict[Digest, None] = OrderedDict()
+        self._clean: OrderedDict[Digest, bool] = OrderedDict()
         self._cuts: OrderedDict[tuple[Digest, Rule], Cut] = OrderedDict()
         self._cut_bytes = 0
 
-    def is_clean(self, name: Digest) -> bool:
-        if name not in self._clean:
-            return False
-        self._clean.move_to_end(name)
-        return True
+    def is_clean(self, name: Digest) -> bool | None:
+        """None where it was never seen, or long ago."""
+        clean = self._clean.get(name)
+        if clean is not None:
+            self._clean.move_to_end(name)
+        return clean
 
-    def note_clean(self, name: Digest) -> None:
-        self._clean[name] = None
-        if len(self._clean) > MOST_CLEAN:
+    def note(self, name: Digest, *, clean: bool) -> None:
+        self._clean[name] = clean
+        if len(self._clean) > MOST_KNOWN:
             self._clean.popitem(last=False)
 
     def cut(self, name: Digest, rule: Rule) -> Cut | None:

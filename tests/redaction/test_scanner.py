@@ -126,13 +126,14 @@ def _outside_classes(pattern: str) -> Iterator[str]:
 
 
 def test_memory_is_bounded_and_keeps_what_was_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanner, "MOST_CLEAN", 3)
+    monkeypatch.setattr(scanner, "MOST_KNOWN", 3)
     monkeypatch.setattr(scanner, "MOST_CUT_BYTES", 1000)
     memory = Memory()
     for number in range(4):
-        memory.note_clean(digest(str(number)))
-        assert memory.is_clean(digest("0")) == (number < 4)
-    assert not memory.is_clean(digest("1"))
+        memory.note(digest(str(number)), clean=number != 3)
+        assert memory.is_clean(digest("0"))
+    assert memory.is_clean(digest("1")) is None
+    assert memory.is_clean(digest("3")) is False
     for number in range(4):
         memory.note_cut(digest(str(number)), "all", Cut(("x" * 100, ""), (b"",)))
         assert memory.cut(digest("0"), "all") is not None
