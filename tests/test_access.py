@@ -1,11 +1,12 @@
 """SPEC 3: who may use the gateway."""
 
+import base64
 from pathlib import Path
 
 import pytest
 
 from llm_interactive import access
-from llm_interactive.access import Visit
+from llm_interactive.access import Visit, WrongKeys
 from llm_interactive.errors import Forbidden, NotAuthenticated, ProxyError
 from llm_interactive.settings import Settings, load
 
@@ -111,3 +112,122 @@ def test_with_a_key_any_name_will_do_but_pages_stay_out() -> None:
     assert outcome(Visit("192.0.2.1", with_key), CLOSED) is None
     assert outcome(Visit("192.0.2.1", with_key | {"origin": "http://["}), CLOSED) is Forbidden
     assert outcome(Visit("192.0.2.1", with_key | {"sec-fetch-site": "cross-site"}), CLOSED) is Forbidden
+
+
+def test_another_port_of_this_machine_is_another_site() -> None:
+    assert outcome(Visit("127.0.0.1", {"host": "localhost:8000", "sec-fetch-site": "same-site"}), OPEN) is Forbidden
+    assert outcome(Visit("127.0.0.1", {"host": "localhost:8000", "sec-fetch-site": "none"}), OPEN) is None
+
+
+def test_the_address_that_the_operator_listens_on_is_a_name_of_this_machine() -> None:
+    given = settings(PROXY_HOST="192.0.2.7")
+    assert outcome(Visit("127.0.0.1", {"host": "192.0.2.7:8000"}), given) is None
+    assert outcome(Visit("127.0.0.1", {"host": "192.0.2.8:8000"}), given) is Forbidden
+
+
+def forwards(peer: str, authorization: str, given: Settings) -> type[ProxyError] | None:
+    try:
+        access.check_forward(peer, authorization, given)
+    except ProxyError as error:
+        return type(error)
+    return None
+
+
+def basic(text: str) -> str:
+    return "Basic " + base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("peer", "authorization", "expected"),
+    [
+        ("127.0.0.1", "", None),
+        ("::1", "Bearer wrong", None),
+        ("192.0.2.1", "", NotAuthenticated),
+        ("192.0.2.1", f"Bearer {KEY}", None),
+        ("192.0.2.1", f"bearer {KEY}", None),
+        ("192.0.2.1", basic(f"me:{KEY}"), None),
+        ("192.0.2.1", basic(f"{KEY}:"), None),
+        ("192.0.2.1", basic("me:wrong"), NotAuthenticated),
+        ("192.0.2.1", basic(":"), NotAuthenticated),
+        ("192.0.2.1", "Basic !!!", NotAuthenticated),
+        ("192.0.2.1", "Basic \udcff", NotAuthenticated),
+        ("192.0.2.1", KEY, NotAuthenticated),
+        ("192.0.2.1", f"Digest {KEY}", NotAuthenticated),
+    ],
+)
+def test_who_may_pass_through_to_other_hosts(peer: str, authorization: str, expected: object) -> None:
+    assert forwards(peer, authorization, CLOSED) is expected
+
+
+def test_without_a_key_nobody_else_passes_through() -> None:
+    assert forwards("192.0.2.1", "", OPEN) is Forbidden
+    disabled = settings(LLM_INTERACTIVE_PROXY_API_KEY=KEY, DISABLE_AUTH="true")
+    assert forwards("192.0.2.1", f"Bearer {KEY}", disabled) is Forbidden
+
+
+def test_the_proxy_asks_as_proxies_do() -> None:
+    with pytest.raises(NotAuthenticated) as caught:
+        access.check_forward("192.0.2.1", "", CLOSED)
+    assert caught.value.status == 407
+    assert [name for name, _ in caught.value.headers] == ["proxy-authenticate"]
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_wrong_keys_wait_longer_and_longer() -> None:
+    wrong = WrongKeys(Clock())
+    pauses = [wrong.sent("192.0.2.1") for _ in range(WrongKeys.FREE + 7)]
+    assert pauses == [0.0] * WrongKeys.FREE + [0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
+    assert wrong.sent("192.0.2.2") == 0.0
+
+
+def test_wrong_keys_are_forgotten() -> None:
+    clock = Clock()
+    wrong = WrongKeys(clock)
+    for _ in range(WrongKeys.FREE + 3):
+        wrong.sent("192.0.2.1")
+    clock.now += WrongKeys.FORGOTTEN + 1
+    assert wrong.sent("192.0.2.1") == 0.0
+
+
+def test_guessing_in_parallel_gains_nothing() -> None:
+    wrong = WrongKeys(Clock())
+    for _ in range(WrongKeys.FREE + WrongKeys.MOST_WAITING):
+        wrong.admit("192.0.2.1")
+        wrong.sent("192.0.2.1")
+    with pytest.raises(ProxyError) as caught:
+        wrong.admit("192.0.2.1")
+    assert (caught.value.status, caught.value.headers) == (429, (("retry-after", "4"),))
+    wrong.admit("192.0.2.2")
+    wrong.told("192.0.2.1")
+    wrong.admit("192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("", "192.0.2.2", False),
+    ],
+)
+def test_peers_are_counted_by_network(one: str, other: str, same: bool) -> None:
+    wrong = WrongKeys(Clock())
+    for _ in range(WrongKeys.FREE):
+        wrong.sent(one)
+    assert (wrong.sent(other) > 0) is same
+
+
+def test_the_memory_of_peers_is_bounded() -> None:
+    wrong = WrongKeys(Clock())
+    for number in range(WrongKeys.MOST_PEERS + 50):
+        wrong.sent(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    assert len(wrong) == WrongKeys.MOST_PEERS

@@ -37,6 +37,7 @@ from llm_interactive.exchange import Caught, Configuration, Exchange
 from llm_interactive.mitm import chat_commands, management, options, stored_responses
 from llm_interactive.mitm.closing import close_for_good
 from llm_interactive.mitm.models_list import ModelsList
+from llm_interactive.mitm.entrance import Entrance, host_of, peer_of
 from llm_interactive.mitm.recorder import DATABASE, Recorder, counted
 from llm_interactive.mitm.shown import hide_secrets
 from llm_interactive.mitm.upstream import LlmHttpLayer
@@ -102,6 +103,7 @@ class Gateway:
             loader.add_command(name, function)
 
     def configure(self, updated: set[str]) -> None:
+        self._entrance = Entrance(self._configured)
         if self.settings is not None and not any(name.startswith("llm_") for name in updated):
             return
         try:
@@ -178,7 +180,10 @@ class Gateway:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         headers = {name.lower(): value for name, value in flow.request.headers.items()}
         intercepted = catalog.recognised_host(flow.request.pretty_host, self._configured().intercept_hosts)
-        if not (intercepted or self._is_for_gateway(flow)) or ("upgrade" in headers and intercepted):
+        for_gateway = not intercepted and self._is_for_gateway(flow)
+        if not for_gateway and not self._may_pass(flow, headers):
+            return
+        if not (intercepted or for_gateway) or ("upgrade" in headers and intercepted):
             return
         call = entry.recognise(flow.request.method, flow.request.path, headers)
         if intercepted:
@@ -188,9 +193,11 @@ class Gateway:
         flow.request.stream = False
         flow.metadata["llm_gateway"] = True
         try:
-            access.check(self._visit(flow, headers), self._configured())
+            self._entrance.check(flow, self._visit(flow, headers))
         except ProxyError as error:
             self._refuse(flow, headers, error)
+            return
+        if flow.response is not None:  # another addon has answered
             return
         except Exception:  # mitmproxy would log it and let the request go on, unchecked
             logger.exception("The request could not be checked")
@@ -216,8 +223,23 @@ class Gateway:
         return bool(own) and flow.request.port == own[1] and _is_loopback(flow.request.host)
 
     def _visit(self, flow: http.HTTPFlow, headers: Mapping[str, str]) -> access.Visit:
-        peer = flow.client_conn.peername
-        return access.Visit(peer[0] if peer else "", headers, flow.request.path.partition("?")[2])
+        named = {**headers, "host": flow.metadata.get("llm_host") or host_of(flow.request)}
+        return access.Visit(peer_of(flow.client_conn), named, flow.request.path.partition("?")[2])
+
+    async def http_connect(self, flow: http.HTTPFlow) -> None:
+        if flow.response is None:
+            await self._entrance.connect(flow)
+
+    def _may_pass(self, flow: http.HTTPFlow, headers: Mapping[str, str]) -> bool:
+        """Through the proxy to another host."""
+        try:
+            self._entrance.check_forward(flow)
+        except ProxyError as error:
+            self._refuse(flow, headers, error)
+        except Exception:  # mitmproxy would log it and let the request go on, unchecked
+            logger.exception("The request could not be checked")
+            self._refuse(flow, headers, ProxyError("the proxy could not check the request; its log says why"))
+        return flow.response is None
 
     def _hide_credentials(self, flow: http.HTTPFlow) -> None:
         """No flow that mitmproxy shows or saves holds one (SPEC 9)."""
@@ -237,7 +259,9 @@ class Gateway:
         authority = request.authority or request.host_header or request.pretty_host
         base_url = f"{request.scheme}://{authority}{catalog.version_prefix(call.path)}"
         there = catalog.intercepted(backend, call.protocol, base_url)
-        backends = {**self._configuration.backends, there.name: there}
+        trusted = self._entrance.trusts(flow, headers)
+        flow.metadata["llm_obeys"] = trusted
+        backends = {**(self._configuration.backends if trusted else {}), there.name: there}
         server = self._configuration.server.copy()
         server.default_backend = there.name  # what nobody sends elsewhere stays with its provider
         configuration = replace(self._configuration, backends=backends, server=server)
@@ -265,17 +289,21 @@ class Gateway:
             flow.response = await self._manage(flow)
 
     async def _walk(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        flow.request.stream = False
+        flow.metadata["llm_gateway"] = True  # its body is not kept
         """Everything before the first byte upstream. Whatever goes wrong becomes an error reply (fail closed)."""
         if exchange.local is not None:
             return  # the body was too large, and is gone
         try:
             encoding = flow.request.headers.get("content-encoding", "")
+            await self._entrance.wait(flow)
             try:
                 exchange.read(compression.decoded(flow.request.raw_content or b"", encoding, exchange.body_limit))
             finally:
                 self._begin_redaction(exchange)
                 hide_secrets(flow, exchange)
-            await self._obey(exchange)
+            if flow.metadata.get("llm_obeys", True):
+                await self._obey(exchange)
             if exchange.local is None:
                 self._begin_redaction(exchange)  # a command of this very prompt may have switched it
                 exchange.redact()
@@ -368,13 +396,18 @@ def _keys(settings: Settings, backends: Mapping[str, catalog.ConfiguredBackend])
     yield from (key.get_secret_value() for key in settings.client_keys)
     for keys in (*settings.keys.values(), *(backend.keys for backend in backends.values())):
         yield from (key.get_secret_value() for key in keys)
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        self._entrance.before_connection(data)
+
     for backend in backends.values():
         yield from (value.rpartition(" ")[2] for name, value in backend.headers.items() if CREDENTIAL.search(name))
 
 
 def _client(credentials: list[str]) -> str:
+        self._entrance.gone(client)
     """Tells clients apart without keeping their keys."""
     return hashlib.sha256(credentials[0].encode("utf-8", "surrogateescape")).hexdigest()[:16] if credentials else ""
+        self._entrance.forget(flow)
 
 
 def _is_loopback(host: str) -> bool:

@@ -42,6 +42,7 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
     StreamId,
 )
+from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.utils import human
 
 from llm_interactive.errors import UpstreamError
@@ -202,9 +203,12 @@ class LlmStream(HttpStream):
             yield from super()._handle_event(event)
 
     def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
-        """Stock, but notes first what is lost right after: whether the request was sent to the proxy itself."""
+        """Stock, but notes first what is lost right after: whether the request was sent to the proxy itself, and what
+        the client called it in reverse mode."""
         if request and self.mode is HTTPMode.regular and not self.flow.request.data.host:
             self.flow.metadata["llm_gateway"] = True
+        elif request and isinstance(self.context.client.proxy_mode, ReverseMode):
+            self.flow.metadata["llm_host"] = self.flow.request.authority or self.flow.request.headers.get("host", "")
         return (yield from super().check_invalid(request))
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
