@@ -1,6 +1,7 @@
 """Which backends the settings configure, with their base URLs and keys, and how a URL is put together (SPEC 12)."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -38,15 +39,43 @@ SAME_SERVICE = {"openai-responses": "openai"}
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """What an account is good for now."""
+
+    base_url: str
+    token: str = field(repr=False)
+
+
+class Account(ABC):
+    """A sign-in in place of a key, which ends and is renewed."""
+
+    @property
+    @abstractmethod
+    def is_settled(self) -> bool:
+        """Whether `access` can say something without `renew`."""
+
+    @abstractmethod
+    def access(self) -> Access:
+        """Raises `UpstreamError` where it cannot be had."""
+
+    @abstractmethod
+    async def renew(self) -> None:
+        """Settle it. Does not raise."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConfiguredBackend:
     """`protocols`: name -> base URL, the preferred one first. `vendor`: `openai`, `anthropic` or `gemini`, whose other
-    paths (`/v1/embeddings` ...) go there."""
+    paths (`/v1/embeddings` ...) go there. `account`: in place of keys and of the base URL. `allowed`: None, but for a
+    URL that came out of a prompt the hosts it may lead to (`url_guard.may_connect`)."""
 
     name: str
     protocols: Mapping[str, str]
     keys: tuple[SecretStr, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     vendor: str = "openai"
+    account: Account | None = field(default=None, repr=False)
+    allowed: tuple[str, ...] | None = None
 
 
 def configured(settings: Settings) -> dict[str, ConfiguredBackend]:

@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 import logging
 import os
+import random
 import re
 import secrets
 import socket
@@ -44,6 +45,8 @@ from llm_interactive.mitm.upstream import LlmHttpLayer
 from llm_interactive.protocols.base import Call
 from llm_interactive.redaction.redactor import Redactor
 from llm_interactive.redaction.restore import PlaceholdersOfSessions
+from llm_interactive.routing.choice import Naming
+from llm_interactive.routing.cooldowns import Cooldowns
 from llm_interactive.sessions import Session, Sessions
 from llm_interactive.settings import Settings
 from llm_interactive.storage.session_store import SessionStore
@@ -66,6 +69,11 @@ class LayerSwap:
 
 NAME = "llm-interactive-proxy"
 
+LOOK_AGAIN = 0.25
+"""Seconds between two looks at whether a key that was waited for is ready, or the client gone."""
+SPREAD = 0.05
+"""Seconds over which requests are spread that waited for the same key."""
+
 CREDENTIAL = re.compile("auth|key|token|secret", re.IGNORECASE)
 """In the name of a header that holds one."""
 
@@ -87,7 +95,8 @@ class Gateway:
         self._demo_token = ""
         self._demo_url = ""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._configuration = Configuration({})
+        self._cooldowns = Cooldowns()
+        self._configuration = Configuration({}, cooldowns=self._cooldowns)
         self._models = ModelsList()
         self._recorder: Recorder | None = None
         self._sessions: Sessions | None = None
@@ -139,7 +148,9 @@ class Gateway:
         self._configuration = replace(
             self._configuration,
             backends=backends,
-            default_backend=self.settings.backend,
+            naming=Naming.configured(
+                self.settings.failover_routes, self.settings.aliases, self.settings.backend, self.settings.allowed_urls
+            ),
             server=self._sessions.server if self._sessions is not None else self._configuration.server,
             timeout=self.settings.proxy_timeout,
             loops=self._configuration.loops.with_settings(self.settings),
@@ -147,8 +158,13 @@ class Gateway:
         )
         if self._sessions is not None:
             self._commander = Commander(
-                self._sessions, self.settings, models=self._models.number_known, today=self._used_today
+                self._sessions,
+                self.settings,
+                models=self._models.number_known,
+                today=self._used_today,
+                key_states=lambda: self._cooldowns.lines(backends.values()),
             )
+        self._cooldowns.try_all_again()
         self._models.forget()
 
     def _used_today(self, session: Session) -> Mapping[str, Any]:
@@ -352,6 +368,9 @@ class Gateway:
     async def llm_next_attempt(self, exchange: Exchange) -> None:
         try:
             exchange.next_attempt()
+            while exchange.waits is not None and not exchange.has_client_left():
+                await asyncio.sleep(min(exchange.waits, LOOK_AGAIN) + random.random() * SPREAD)
+                exchange.next_attempt()
             await self._count(exchange)
         except Exception:  # without an answer the client would wait for ever
             logger.exception("The next attempt could not be made")

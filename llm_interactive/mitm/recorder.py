@@ -17,9 +17,10 @@ from typing import Any
 from llm_interactive import prices, tokens
 from llm_interactive.conversation import Conversation
 from llm_interactive.events import Usage
-from llm_interactive.exchange import Exchange, Try
+from llm_interactive.exchange import Exchange
 from llm_interactive.storage import usage_queries
 from llm_interactive.storage.ledger import Ledger, UsageRow
+from llm_interactive.walk import Try
 
 DATABASE = "proxy.db"
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from llm_interactive.backends.catalog import ConfiguredBackend
-from llm_interactive.errors import BadRequest, NotFound
 from llm_interactive.routing.policies import ORDERS, Ring
 from llm_interactive.routing.resolution import Leg
 
@@ -24,7 +23,7 @@ class Attempt:
     parameters: Mapping[str, object] = field(default_factory=dict)
 
 
-def attempts_of(legs: Iterable[Leg], frontend: str, in_use: InUse) -> list[Attempt]:
+def attempts(legs: Iterable[Leg], frontend: str, in_use: InUse) -> list[Attempt]:
     """Each attempt once, in the client's own protocol where the backend serves it."""
     found: dict[tuple[str, str, int | None], Attempt] = {}
     for leg in legs:
@@ -41,36 +40,3 @@ def attempts_of(legs: Iterable[Leg], frontend: str, in_use: InUse) -> list[Attem
 
 def numbered(backend: ConfiguredBackend) -> Ring:
     return range(1, len(backend.keys) + 1) or (None,)
-
-
-MOVES_ON = frozenset({401, 402, 403, 404, 408, 409, 425, 429})
-
-
-def moves_on(status: int) -> bool:
-    """Whether another attempt may do better; other 4xx are the client's own fault (SPEC 6)."""
-    return status in MOVES_ON or status >= 500
-
-
-def resolve(
-    model: str, backends: Mapping[str, ConfiguredBackend], default: str | None, vendor: str | None
-) -> tuple[str, str]:
-    """(backend name, model there). `backend:model` only where the head is a known backend, so that `ft:gpt-4o:org`
-    stays a model; a bare name goes to the default, else to its vendor if configured, else to the first backend."""
-    head, colon, rest = model.partition(":")
-    if colon and head in backends:
-        if not rest:
-            raise BadRequest(f"'{model}' names a backend but no model", param="model")
-        return head, rest
-    for candidate in (default, vendor):
-        if candidate and candidate in backends:
-            return candidate, model
-    if not backends:
-        raise NotFound("no backend is configured")
-    return next(iter(backends)), model
-
-
-def plan(backend: ConfiguredBackend, model: str, frontend: str) -> list[Attempt]:
-    """Each of the backend's keys in turn (policy k), in the client's own protocol where the backend serves it."""
-    protocol = frontend if frontend in backend.protocols else next(iter(backend.protocols))
-    ordinals: list[int | None] = [*range(1, len(backend.keys) + 1)] or [None]
-    return [Attempt(backend, protocol, model, ordinal) for ordinal in ordinals]

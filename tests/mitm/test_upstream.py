@@ -251,7 +251,7 @@ def test_fifty_requests_share_one_connection_upstream(start_proxy: Start, upstre
             client.send(STREAM)
             assert client.read_answer().complete
     assert {asked.connection for asked in upstream.requests} == {1}
-    assert len(upstream.requests) == 100
+    assert len(upstream.requests) == 51  # the first key rests from then on
 
 
 def test_pipelined_requests_are_answered_in_order(start_proxy: Start, upstream: Upstream) -> None:
