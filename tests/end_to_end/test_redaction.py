@@ -5,6 +5,7 @@ A request plants another secret in every place that its protocol has for text; e
 
 import base64
 import json
+import ssl
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
+from kit.certificates import Authority
 from kit.proxy import RunningProxy, running_proxy
 from kit.replies import answer, openai_error
-from kit.turns import Turn, Turns
+from kit.turns import Called, Turn, Turns
 from kit.upstream import Upstream
+
+from llm_interactive import protocols
+from llm_interactive.events import TextDelta, ToolCallDelta
 
 type Json = dict[str, Any]
 
@@ -335,3 +340,105 @@ def test_what_is_kept_holds_no_secret(proxy: RunningProxy) -> None:
     found = {path.name: leaks(path.read_bytes().decode("latin-1")) for path in files}
     assert {name: secrets for name, secrets in found.items() if secrets} == {}
     assert REPLACEMENT in Path(proxy.home / "flows").read_bytes().decode("latin-1")
+
+
+ONE, TWO = "(API_KEY_HAS_BEEN_REDACTED_1)", "(API_KEY_HAS_BEEN_REDACTED_2)"
+
+
+@pytest.fixture(scope="module")
+def restoring(upstream: Upstream) -> Iterator[RunningProxy]:
+    """A proxy that gives secrets back."""
+    environ = environment(upstream, REDACTION_RESTORE="true")
+    with running_proxy(environ, args=("-w", "flows", "--set", "flow_detail=4")) as proxy:
+        yield proxy
+
+
+ENV = f"A={SECRETS[0]}\nKEY={SECRETS[40]}\n"
+"""A file with two secrets, one of several lines."""
+
+
+def asks_to_write(client: str) -> tuple[str, Json]:
+    said = f"Write this file again, sorted:\n{ENV}"
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+    match client:
+        case "openai":
+            tools = [{"type": "function", "function": {"name": "write", "parameters": schema}}]
+            return "/v1/chat/completions", {"messages": [{"role": "user", "content": said}], "tools": tools}
+        case "openai-responses":
+            tools = [{"type": "function", "name": "write", "parameters": schema}]
+            return "/v1/responses", {"input": said, "tools": tools}
+        case "anthropic":
+            body = {"max_tokens": 99, "messages": [{"role": "user", "content": said}]}
+            return "/v1/messages", {**body, "tools": [{"name": "write", "input_schema": schema}]}
+    contents = [{"role": "user", "parts": [{"text": said}]}]
+    tools = [{"functionDeclarations": [{"name": "write", "parameters": schema}]}]
+    return "/v1beta/models/{model}:{method}", {"contents": contents, "tools": tools}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_call_that_quotes_placeholders_gets_the_secrets(
+    restoring: RunningProxy, upstream: Upstream, client: str, backend: str, stream: bool
+) -> None:
+    upstream.script = Turns(Turn(f"I write {ONE}.", Called("write", json.dumps({"text": f"A={ONE}\nKEY={TWO}\n"}))))
+    path, body = asks_to_write(client)
+    method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+    path = path.format(model=f"{backend}:m", method=method) if client == "gemini" else path
+    body = body if client == "gemini" else {**body, "model": f"{backend}:m", "stream": stream}
+    seen = len(upstream.exchanges)
+    headers = {"authorization": f"Bearer {CLIENT_KEY}", "x-session-id": f"{client} {backend} {stream}"}
+    reply = httpx.post(restoring.url + path, json=body, headers=headers, timeout=30)
+    upstream.script = Turns(Turn("Fine."))
+    assert reply.status_code == 200, reply.text
+    [exchange] = upstream.exchanges[seen:]
+    assert leaks(exchange.request.body.decode()) == []
+    assert f"A={ONE}" in exchange.request.body.decode()
+    protocol = {"openai": "openai_chat", "openai-responses": "openai_responses", "anthropic": "anthropic_messages"}
+    reader = protocols.named(protocol.get(client, "gemini")).reply_reader(stream)
+    events = [event for frame in (*reader.feed(reply.content), *reader.finish()) for event in frame.events]
+    arguments = "".join(event.arguments for event in events if isinstance(event, ToolCallDelta))
+    assert json.loads(arguments) == {"text": ENV}
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == f"I write {ONE}."
+
+
+def test_what_a_restoring_proxy_keeps_holds_no_secret(restoring: RunningProxy) -> None:
+    """After the test above: its flows hold the replies too."""
+    flows = Path(restoring.home / "flows").read_bytes().decode("latin-1")
+    assert ONE in flows
+    files = [path for path in restoring.home.rglob("*") if path.suffix not in (".pem", ".p12", ".cer")]
+    found = {path.name: leaks(path.read_bytes().decode("latin-1")) for path in files if path.is_file()}
+    assert {name: secrets for name, secrets in found.items() if secrets} == {}
+
+
+def test_redaction_can_be_switched_off_and_on(upstream: Upstream) -> None:
+    def sent(proxy: RunningProxy, text: str) -> str:
+        seen = len(upstream.exchanges)
+        body = {"messages": [{"role": "user", "content": text}]}
+        assert ask(proxy, "/v1/chat/completions", body, "openai:m").status_code == 200
+        [exchange] = upstream.exchanges[seen:]
+        [message] = exchange.request.json["messages"]
+        return message["content"].strip()
+
+    with running_proxy(environment(upstream, REDACT_API_KEYS_IN_PROMPTS="false")) as proxy:
+        assert sent(proxy, SECRETS[0]) == SECRETS[0]
+        assert sent(proxy, f"!/set(redact-api-keys-in-prompts=true) {SECRETS[0]}") == REPLACEMENT
+        assert sent(proxy, SECRETS[0]) == REPLACEMENT
+        assert sent(proxy, f"!/set(redact-api-keys-in-prompts=false) {SECRETS[0]}") == SECRETS[0]
+
+
+def test_calls_caught_on_a_providers_own_host_are_redacted(authority: Authority) -> None:
+    with Upstream(answer=Turns(Turn("Fine.")), authority=authority, names=("api.openai.com",)) as provider:
+        hosts = {"api.openai.com": provider.port}
+        with running_proxy(hosts=hosts, authority=authority, args=("-w", "flows")) as proxy:
+            trust = ssl.create_default_context(cafile=str(proxy.ca_path))
+            with httpx.Client(proxy=proxy.url, verify=trust, timeout=20) as client:
+                body = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"It is {SECRETS[3]}."}]}
+                own = {"authorization": f"Bearer {SECRETS[1]}"}
+                reply = client.post("https://api.openai.com/v1/chat/completions", json=body, headers=own)
+                assert reply.status_code == 200
+            proxy.stop()
+            request = provider.exchanges[0].request
+            assert request.json["messages"][0]["content"] == f"It is {REPLACEMENT}."
+            assert request.header("authorization") == own["authorization"]
+            assert leaks((proxy.home / "flows").read_bytes().decode("latin-1")) == []
