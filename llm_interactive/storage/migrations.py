@@ -68,7 +68,13 @@ def m003_create_sessions(db: Database) -> None:
     db.table("server_values").create({"name": str, "value": str}, pk="name")
 
 
-MIGRATIONS: Sequence[Migration] = (m001_create_usage, m002_index_usage, m003_create_sessions)
+def m004_create_cooldowns(db: Database) -> None:
+    """`key`: a digest; `until` in seconds since the epoch (routing/cooldowns.py)."""
+    columns = {"service": str, "model": str, "key": str, "until": float, "why": str, "refusals": int}
+    db.table("cooldowns").create(columns, pk=("service", "model", "key"))
+
+
+MIGRATIONS: Sequence[Migration] = (m001_create_usage, m002_index_usage, m003_create_sessions, m004_create_cooldowns)
 
 
 def connect(path: Path, patience: float = 2.0) -> sqlite3.Connection:
