@@ -37,8 +37,8 @@ from llm_interactive.errors import ProxyError
 from llm_interactive.exchange import Caught, Configuration, Exchange
 from llm_interactive.mitm import chat_commands, management, options, stored_responses
 from llm_interactive.mitm.closing import close_for_good
-from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.entrance import Entrance, host_of, peer_of
+from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import DATABASE, Recorder, counted
 from llm_interactive.mitm.shown import hide_secrets
 from llm_interactive.mitm.upstream import LlmHttpLayer
@@ -103,6 +103,7 @@ class Gateway:
         self._sessions_read: asyncio.Task[None] | None = None
         self._commander: Commander | None = None
         self._placeholders = PlaceholdersOfSessions()
+        self._entrance = Entrance(self._configured)
 
     # life
 
@@ -112,7 +113,6 @@ class Gateway:
             loader.add_command(name, function)
 
     def configure(self, updated: set[str]) -> None:
-        self._entrance = Entrance(self._configured)
         if self.settings is not None and not any(name.startswith("llm_") for name in updated):
             return
         try:
@@ -194,6 +194,8 @@ class Gateway:
     # requests
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if flow.response is not None:  # another addon has answered
+            return
         headers = {name.lower(): value for name, value in flow.request.headers.items()}
         intercepted = catalog.recognised_host(flow.request.pretty_host, self._configured().intercept_hosts)
         for_gateway = not intercepted and self._is_for_gateway(flow)
@@ -213,8 +215,6 @@ class Gateway:
         except ProxyError as error:
             self._refuse(flow, headers, error)
             return
-        if flow.response is not None:  # another addon has answered
-            return
         except Exception:  # mitmproxy would log it and let the request go on, unchecked
             logger.exception("The request could not be checked")
             self._refuse(flow, headers, ProxyError("the proxy could not check the request; its log says why"))
@@ -225,6 +225,21 @@ class Gateway:
         self._hide_credentials(flow)
         if call is not None and call.operation not in ("models", "model") and "upgrade" not in headers:
             self.exchanges[flow.id] = Exchange(call, self._configuration, method=flow.request.method, client=client)
+
+    async def http_connect(self, flow: http.HTTPFlow) -> None:
+        if flow.response is None:
+            await self._entrance.connect(flow)
+
+    def _may_pass(self, flow: http.HTTPFlow, headers: Mapping[str, str]) -> bool:
+        """Through the proxy to another host."""
+        try:
+            self._entrance.check_forward(flow)
+        except ProxyError as error:
+            self._refuse(flow, headers, error)
+        except Exception:  # mitmproxy would log it and let the request go on, unchecked
+            logger.exception("The request could not be checked")
+            self._refuse(flow, headers, ProxyError("the proxy could not check the request; its log says why"))
+        return flow.response is None
 
     def _configured(self) -> Settings:
         assert self.settings is not None
@@ -241,21 +256,6 @@ class Gateway:
     def _visit(self, flow: http.HTTPFlow, headers: Mapping[str, str]) -> access.Visit:
         named = {**headers, "host": flow.metadata.get("llm_host") or host_of(flow.request)}
         return access.Visit(peer_of(flow.client_conn), named, flow.request.path.partition("?")[2])
-
-    async def http_connect(self, flow: http.HTTPFlow) -> None:
-        if flow.response is None:
-            await self._entrance.connect(flow)
-
-    def _may_pass(self, flow: http.HTTPFlow, headers: Mapping[str, str]) -> bool:
-        """Through the proxy to another host."""
-        try:
-            self._entrance.check_forward(flow)
-        except ProxyError as error:
-            self._refuse(flow, headers, error)
-        except Exception:  # mitmproxy would log it and let the request go on, unchecked
-            logger.exception("The request could not be checked")
-            self._refuse(flow, headers, ProxyError("the proxy could not check the request; its log says why"))
-        return flow.response is None
 
     def _hide_credentials(self, flow: http.HTTPFlow) -> None:
         """No flow that mitmproxy shows or saves holds one (SPEC 9)."""
@@ -289,11 +289,14 @@ class Gateway:
 
     def _refuse(self, flow: http.HTTPFlow, headers: Mapping[str, str], error: ProxyError) -> None:
         self._hide_credentials(flow)
+        flow.request.stream = False
+        flow.metadata["llm_gateway"] = True  # its body is not kept
         protocol = protocols.named(entry.nearest_protocol(flow.request.path.partition("?")[0], headers))
         flow.response = management.error_response(protocol, error)
 
     async def request(self, flow: http.HTTPFlow) -> None:
         if flow.response is not None:
+            await self._entrance.wait(flow)
             return
         exchange = self.exchanges.get(flow.id)
         if exchange is not None and (kept := stored_responses.answer(exchange, flow.request.method)) is not None:
@@ -305,14 +308,11 @@ class Gateway:
             flow.response = await self._manage(flow)
 
     async def _walk(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
-        flow.request.stream = False
-        flow.metadata["llm_gateway"] = True  # its body is not kept
         """Everything before the first byte upstream. Whatever goes wrong becomes an error reply (fail closed)."""
         if exchange.local is not None:
             return  # the body was too large, and is gone
         try:
             encoding = flow.request.headers.get("content-encoding", "")
-            await self._entrance.wait(flow)
             try:
                 exchange.read(compression.decoded(flow.request.raw_content or b"", encoding, exchange.body_limit))
             finally:
@@ -396,13 +396,18 @@ class Gateway:
     def error(self, flow: http.HTTPFlow) -> None:
         self._forget(flow)
 
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        self._entrance.before_connection(data)
+
     def server_disconnected(self, data: ServerConnectionHookData) -> None:
         close_for_good(data.client, data.server)
 
     def client_disconnected(self, client: Client) -> None:
         close_for_good(client, client)
+        self._entrance.gone(client)
 
     def _forget(self, flow: http.HTTPFlow) -> None:
+        self._entrance.forget(flow)
         exchange = self.exchanges.pop(flow.id, None)
         if exchange is not None and exchange.tries:
             flow.comment = flow.comment or exchange.summary()
@@ -415,18 +420,13 @@ def _keys(settings: Settings, backends: Mapping[str, catalog.ConfiguredBackend])
     yield from (key.get_secret_value() for key in settings.client_keys)
     for keys in (*settings.keys.values(), *(backend.keys for backend in backends.values())):
         yield from (key.get_secret_value() for key in keys)
-    def server_connect(self, data: ServerConnectionHookData) -> None:
-        self._entrance.before_connection(data)
-
     for backend in backends.values():
         yield from (value.rpartition(" ")[2] for name, value in backend.headers.items() if CREDENTIAL.search(name))
 
 
 def _client(credentials: list[str]) -> str:
-        self._entrance.gone(client)
     """Tells clients apart without keeping their keys."""
     return hashlib.sha256(credentials[0].encode("utf-8", "surrogateescape")).hexdigest()[:16] if credentials else ""
-        self._entrance.forget(flow)
 
 
 def _is_loopback(host: str) -> bool:
