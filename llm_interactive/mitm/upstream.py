@@ -47,6 +47,8 @@ from mitmproxy.utils import human
 
 from llm_interactive.errors import UpstreamError
 from llm_interactive.exchange import Exchange
+from llm_interactive.mitm.bounded_http import BoundedHttpLayer
+from llm_interactive.mitm.broken import what_broke
 from llm_interactive.reply import NOTHING, Step
 
 NO_CONNECTION_YET = "timed out"
@@ -56,14 +58,6 @@ LINGER = 1.0
 
 KEPT_BODY = 2 * 1024 * 1024
 """Bytes of a streamed reply that are kept for the flow views."""
-
-WHAT_BROKE = {
-    "unexpected server response": "the provider's answer is no HTTP (is the base URL right, http or https?)",
-    "Cannot parse HTTP response": "the provider's answer is no HTTP (is the base URL right, http or https?)",
-    "server closed connection": "the provider closed the connection without an answer",
-    "HTTP/1 protocol error: peer closed connection": "the provider closed the connection in the middle of its reply",
-    "HTTP/1 protocol error": "the provider's reply breaks the rules of HTTP",
-}
 
 OWN_PATHS_BODY = 1024 * 1024
 """Bytes of a body sent to a path where none is wanted."""
@@ -94,7 +88,7 @@ class Stalled(HttpEvent):
     """No byte came from the upstream for too long."""
 
 
-class LlmHttpLayer(HttpLayer):
+class LlmHttpLayer(BoundedHttpLayer):
     """An `HttpLayer` whose streams are `LlmStream`s, and which watches over stalled upstreams with one timer."""
 
     exchanges: Exchanges
@@ -109,6 +103,9 @@ class LlmHttpLayer(HttpLayer):
         assert isinstance(http_layer, LlmHttpLayer)
         http_layer.exchanges = exchanges
         http_layer._timers = {}
+
+    def is_bounded(self, stream: HttpStream) -> bool:
+        return isinstance(stream, LlmStream) and stream.is_llm
 
     def make_stream(self, stream_id: int) -> Commands:
         stream = LlmStream(self.context.fork(), stream_id, self)
@@ -177,6 +174,10 @@ class LlmStream(HttpStream):
         return self._exchange
 
     @property
+    def is_llm(self) -> bool:
+        return self.exchange is not None or bool(self.flow.metadata.get("llm_gateway"))
+
+    @property
     def waits(self) -> bool:
         """For a connection or for bytes of an attempt."""
         return self.connecting is not None or self._attempt_id is not None
@@ -215,7 +216,7 @@ class LlmStream(HttpStream):
         """For the gateway's calls, `stream_large_bodies` must not stream a request past the pipeline, and a body that
         is refused, or larger than `body_size_limit` or our own limit, is read to its end but not kept: only then do
         clients read the answer."""
-        if not request or not (self.exchange is not None or self.flow.metadata.get("llm_gateway")):
+        if not request or not self.is_llm:
             return (yield from super().check_body_size(request))
         if self._drops_body or self.flow.response is not None:
             self._drops_body = True
@@ -429,7 +430,7 @@ class LlmStream(HttpStream):
             yield from super().handle_protocol_error(event)
         elif isinstance(event, ResponseProtocolError):
             if self._attempt_id is not None:
-                yield from self._upstream_broke(UpstreamError(_what_broke(event.message)))
+                yield from self._upstream_broke(UpstreamError(what_broke(event.message)))
         else:
             yield from self._client_went(exchange, event.message)
 
@@ -456,14 +457,6 @@ class LlmStream(HttpStream):
         self.client_state = self.server_state = self.state_errored
         self.flow.live = False
         yield DropStream(self.stream_id)
-
-
-def _what_broke(message: str) -> str:
-    """mitmproxy's words, but not with the bytes that it shows in some of them."""
-    for beginning, words in WHAT_BROKE.items():
-        if message.startswith(beginning):
-            return words
-    return f"the provider's reply broke off: {message[:200]}"
 
 
 def _plain(headers: http.Headers) -> list[tuple[str, str]]:
