@@ -193,7 +193,7 @@ class Exchange:
         self.call = replace(self.call, query=redaction.text(self.call.query), headers=headers)
         if self.conversation is not None:
             self.conversation = redaction.conversation(self.conversation)
-            self.asked_model = self.conversation.model
+            self.asked_model, self.body = self.conversation.model, b""
         else:
             self.body = redacted_body(redaction, self.body, headers.get("content-type", ""))
         if redaction.secrets:

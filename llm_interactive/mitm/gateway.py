@@ -40,7 +40,7 @@ from llm_interactive.mitm.closing import close_for_good
 from llm_interactive.mitm.entrance import Entrance, host_of, peer_of
 from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import DATABASE, Recorder, counted
-from llm_interactive.mitm.shown import hide_secrets
+from llm_interactive.mitm.shown import hide_in_body, hide_in_exchange, hide_in_head
 from llm_interactive.mitm.upstream import LlmHttpLayer
 from llm_interactive.protocols.base import Call
 from llm_interactive.redaction.redactor import Redactor
@@ -265,6 +265,8 @@ class Gateway:
         if "key=" in query:
             query = entry.without_key(query)
             flow.request.path = path + (mark + query if query else "")
+        if self._redacts():
+            hide_in_head(flow.request, self._configuration.redactor.begin())
 
     def _begin_intercepted(
         self, flow: http.HTTPFlow, call: Call, headers: Mapping[str, str], backend: catalog.Backend
@@ -305,6 +307,8 @@ class Gateway:
         elif exchange is not None:
             await self._walk(exchange, flow)
         elif flow.metadata.get("llm_gateway") or self._is_for_gateway(flow):
+            if self._redacts():
+                hide_in_body(flow.request, self._configuration.redactor.begin())
             flow.response = await self._manage(flow)
 
     async def _walk(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
@@ -317,7 +321,8 @@ class Gateway:
                 exchange.read(compression.decoded(flow.request.raw_content or b"", encoding, exchange.body_limit))
             finally:
                 self._begin_redaction(exchange)
-                hide_secrets(flow, exchange)
+                if exchange.redaction is not None:
+                    hide_in_exchange(flow.request, exchange)
             if flow.metadata.get("llm_obeys", True):
                 await self._obey(exchange)
             if exchange.local is None:
@@ -333,12 +338,15 @@ class Gateway:
             flow.request.content = b""  # nobody knows what is in it
             exchange.fail(ProxyError("the proxy could not handle the request; its log says why"))
 
+    def _redacts(self) -> bool:
+        switched = self._configuration.server.redact
+        return self._configured().redact_api_keys_in_prompts if switched is None else switched
+
     def _begin_redaction(self, exchange: Exchange) -> None:
-        settings, switched = self._configured(), exchange.configuration.server.redact
-        if not (settings.redact_api_keys_in_prompts if switched is None else switched):
+        if not self._redacts():
             exchange.redaction = None
         elif exchange.redaction is None:
-            restores = settings.redaction_restore and exchange.conversation is not None
+            restores = self._configured().redaction_restore and exchange.conversation is not None
             placeholders = self._placeholders.of(exchange.session_id) if restores else None
             exchange.redaction = exchange.configuration.redactor.begin(placeholders)
 

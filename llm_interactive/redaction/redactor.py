@@ -9,8 +9,9 @@ so a history that grows is not scanned again.
 """
 
 import hashlib
+import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -40,6 +41,9 @@ REPLACEMENT = "(API_KEY_HAS_BEEN_REDACTED)"
 
 WORTH_REMEMBERING = 512
 """Characters; shorter texts are scanned about as fast as looked up."""
+
+BLOCK = 16
+"""Members of a list that are known together."""
 
 UNTOUCHED = frozenset(
     [
@@ -192,10 +196,16 @@ class Redaction:
     # JSON
 
     def body(self, body: Json) -> Json:
-        self._look_at(_units(body))
+        for key, value in body.items() if isinstance(body, dict) else (("", body),):
+            if isinstance(value, list):
+                self._look_at_list(value)
+            elif isinstance(value, dict):
+                self._look_at([(value, _is_free(key, value))])
         if isinstance(body, dict):
-            new = {key: self._field(key, value) for key, value in body.items()}
-            return body if all(new[key] is body[key] for key in body) else new
+            new: dict[str, Json] = {}
+            for key, value in body.items():
+                new[self._name(key, new)] = self._field(key, value)
+            return body if _same((*new, *new.values()), (*body, *body.values())) else new
         return self._units_of(body)
 
     def _field(self, key: str, value: Json) -> Json:
@@ -206,8 +216,10 @@ class Redaction:
     def _units_of(self, value: Json, *, free: bool = False) -> Json:
         if not isinstance(value, list):
             return self._unit(value, free=free)
+        if (id(value), False) in self._units:
+            return value
         new = [self._unit(each) for each in value]
-        return value if all(a is b for a, b in zip(new, value, strict=True)) else new
+        return value if _same(new, value) else new
 
     def _unit(self, value: Json, *, free: bool = False) -> Json:
         if isinstance(value, str):
@@ -217,6 +229,25 @@ class Redaction:
         if (id(value), free) not in self._units:
             self._look_at([(value, free)])
         return self._units[id(value), free][1]
+
+    def _look_at_list(self, members: list[Json]) -> None:
+        """Members in blocks first: of a history that grew all blocks but the last are as they were."""
+        known, unknown = [], []
+        for begin in range(0, len(members), BLOCK):
+            block = members[begin : begin + BLOCK]
+            name = b"list " + hashlib.sha256(wire_json.dumps(block)).digest()
+            if self._memory.is_clean(name):
+                known += block
+            else:
+                unknown.append((name, block))
+        if not unknown:
+            self._units[id(members), False] = (members, members)
+            return
+        self._units.update({(id(each), False): (each, each) for each in known})
+        self._look_at([(each, False) for _, block in unknown for each in block if isinstance(each, (dict, list))])
+        for name, block in unknown:
+            if len(block) == BLOCK and all(self._unit(each) is each for each in block):
+                self._memory.note(name, clean=True)
 
     def _look_at(self, units: Iterable[tuple[Json, bool]]) -> None:
         """Decide on these units: most were seen before, and of the rest most hold no anchor of any format."""
@@ -246,15 +277,13 @@ class Redaction:
             return self.text(value)
         if isinstance(value, list):
             elements = [self._walk(each, free=free) for each in value]
-            return value if all(a is b for a, b in zip(elements, value, strict=True)) else elements
+            return value if _same(elements, value) else elements
         if not isinstance(value, dict) or (not free and _is_sealed(value)):
             return value
         new: dict[str, Json] = {}
         for key, each in value.items():
             new[self._name(key, new)] = self._member(key, each, free)
-        return (
-            value if all(a is b for a, b in zip((*new, *new.values()), (*value, *value.values()), strict=True)) else new
-        )
+        return value if _same((*new, *new.values()), (*value, *value.values())) else new
 
     def _name(self, key: str, taken: Mapping[str, Json]) -> str:
         name = self.text(key)
@@ -301,6 +330,7 @@ class Redaction:
         if conversation.source is not None:
             changes["source"] = self._source(conversation.source, self.body(conversation.source.json))
             if changes["source"] is conversation.source and not conversation.changed:
+                self._units.clear()
                 return _changed(conversation, changes)  # all the rest was read from there
         changes["messages"] = _each(self._message, conversation.messages)
         changes["system"] = _each(self._part, conversation.system)
@@ -316,6 +346,7 @@ class Redaction:
         changes["user"] = self._maybe(conversation.user)
         changes["metadata"] = self._free(conversation.metadata)
         changes["owned"] = self.body(conversation.owned)
+        self._units.clear()  # an original is not kept longer than it takes
         return _changed(conversation, changes)
 
     def _source(self, source: Source, redacted: Json) -> Source:
@@ -332,8 +363,10 @@ class Redaction:
         return _changed(node, changes)
 
     def _message(self, message: Message) -> Message:
-        if message.source is not None and self._unit(message.source.json) is message.source.json:
-            return message  # what it says was read from there
+        if message.source is not None:
+            json, redacted = self._units.get((id(message.source.json), False), (None, None))
+            if json is not None and json is redacted:
+                return message  # what it says was read from there
         return self._node(message, parts=_each(self._part, message.parts))
 
     def _part(self, part: Part) -> Part:
@@ -362,21 +395,18 @@ class Redaction:
         return self._unit(value, free=True)
 
 
-def _units(body: Json) -> Iterator[tuple[Json, bool]]:
-    """What is decided on as a whole: the members of lists and the objects of a body, and whether they are free."""
-    for key, value in body.items() if isinstance(body, dict) else (("", body),):
-        for each in value if isinstance(value, list) else (value,):
-            if isinstance(each, (dict, list)):
-                yield each, not isinstance(value, list) and _is_free(key, value)
-
-
 def _is_free(key: str, value: Json) -> bool:
     return key in FREE and isinstance(value, dict)
 
 
+def _same(new: Sequence[object], old: Sequence[object]) -> bool:
+    """Whether these are the very same objects."""
+    return all(map(operator.is_, new, old))
+
+
 def _each[T](work: Any, values: tuple[T, ...]) -> tuple[T, ...]:
     new = tuple(work(each) for each in values)
-    return values if all(a is b for a, b in zip(new, values, strict=True)) else new
+    return values if _same(new, values) else new
 
 
 def _changed[T](value: T, changes: Mapping[str, Any]) -> T:

@@ -218,6 +218,8 @@ class Memory:
         return cut
 
     def note_cut(self, name: Digest, rule: Rule, cut: Cut) -> None:
+        if (known := self._cuts.pop((name, rule), None)) is not None:
+            self._cut_bytes -= _size(known)
         self._cuts[name, rule] = cut
         self._cut_bytes += _size(cut)
         while self._cut_bytes > MOST_CUT_BYTES:

@@ -4,6 +4,7 @@ A request plants another secret in every place that its protocol has for text; e
 """
 
 import base64
+import gzip
 import json
 import ssl
 from collections.abc import Iterator
@@ -300,6 +301,23 @@ def test_a_broken_body_shows_no_secret(proxy: RunningProxy) -> None:
         reply = httpx.post(proxy.url + path, content=body, headers=headers)
         assert reply.status_code == 400
         assert leaks(reply.text) == []
+
+
+def test_what_is_refused_or_compressed_shows_no_secret(proxy: RunningProxy, upstream: Upstream) -> None:
+    """Their flows are searched below."""
+    headers = {"authorization": f"Bearer {CLIENT_KEY}", "content-type": "application/json"}
+    body = json.dumps({"model": "openai:m", "messages": [{"role": "user", "content": SECRETS[9]}]}).encode()
+    packed = {**headers, "content-encoding": "gzip"}
+    path = f"{proxy.url}/v1/chat/completions"
+    assert httpx.post(path, content=gzip.compress(body), headers=packed).status_code == 200
+    assert SECRETS[9].encode() not in upstream.exchanges[-1].request.body
+    assert httpx.post(path, content=gzip.compress(body, 0)[:-9], headers=packed).status_code == 400
+    assert httpx.post(path, content=body, headers={"authorization": f"Bearer {SECRETS[10]}"}).status_code == 401
+    assert httpx.post(f"{path}?key={SECRETS[11]}", content=body, headers={"x-other": SECRETS[12]}).status_code == 401
+    unknown = httpx.post(f"{proxy.url}/v7/nothing?x={SECRETS[13]}", content=body, headers=headers)
+    assert unknown.status_code == 404
+    assert leaks(unknown.text) == []
+    assert httpx.get(f"{proxy.url}/usage/stats", headers={**headers, "x-other": SECRETS[14]}).status_code == 200
 
 
 def test_a_provider_that_quotes_a_key_is_not_quoted(proxy: RunningProxy, upstream: Upstream) -> None:
