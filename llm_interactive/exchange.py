@@ -304,7 +304,7 @@ class Exchange:
         if (caught := self._caught(attempt)) is not None:
             headers |= caught.credentials
         elif backend.account is not None:
-            access = backend.account.access()
+            access = self.tries[-1].access = backend.account.access()
             base_url = access.base_url
             headers |= protocol.credentials(access.token)
         elif attempt.key_ordinal is not None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from llm_interactive.backends.catalog import ConfiguredBackend
+from llm_interactive.backends.catalog import Access, ConfiguredBackend
 from llm_interactive.errors import ProxyError, UpstreamError
 from llm_interactive.events import Reason, Usage
 from llm_interactive.loops import Stop
@@ -38,6 +38,8 @@ class Try:
     said: Sequence[str] = ()
     stop: Stop | None = None
     """Why the proxy ended it early."""
+    access: Access | None = None
+    """What it was signed in with, where that is no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Walk:
         self._deadline: float | None = None
         self._learnt = 0
         self._is_over = False
+        self._renewed: set[int] = set()
+        """Attempts that were made again with a new sign-in."""
         self._last_resort: frozenset[int] = frozenset()
 
     def begin(self, attempts: Iterable[Attempt]) -> None:
@@ -125,14 +129,25 @@ class Walk:
         last = self.tries[-1]
         last.ended, last.error = self._clock(), error.message
         last.status = last.status or error.status
-        if last.attempt.backend is not self.own:
-            rest = refusals.rest_of(error, self._cooldowns.clock())
-            if rest is not None:
-                self._cooldowns.refused(last.attempt, rest)
+        self._learn(last, error)
         if not isinstance(error, UpstreamError) or refusals.status_of(error) == 404:
             self._drop(last.attempt)  # other keys would fare no better
         if isinstance(error, UpstreamError) and not refusals.moves_on(error):
             self.left.clear()
+
+    def _learn(self, last: Try, error: ProxyError) -> None:
+        """A sign-in that was refused is renewed, and the attempt made once more; a key rests."""
+        attempt, account = last.attempt, last.attempt.backend.account
+        rest = refusals.rest_of(error, self._cooldowns.clock())
+        if rest is None or attempt.backend is self.own:
+            return
+        if account is None or not rest.aside:
+            self._cooldowns.refused(attempt, rest)
+        elif last.access is not None and refusals.status_of(error) == 401:
+            account.distrust(last.access)
+            if id(attempt) not in self._renewed:
+                self._renewed.add(id(attempt))
+                self.left.appendleft(attempt)
 
     def _drop(self, failed: Attempt) -> None:
         same = (failed.backend.name, failed.model)

@@ -18,7 +18,9 @@ def backends_table() -> str:
     lines = ["| backend | key | base URL | protocol |", "|---|---|---|---|"]
     for name, row in BACKENDS.items():
         key = f"`{row.prefix}_API_KEY`"
-        if not row.needs_key:
+        if row.signs_in is not None:
+            key += f", or the sign-in in `{row.signs_in}`"
+        elif not row.needs_key:
             key += f", not needed; counts when `{row.prefix}_API_BASE_URL` is set"
         for protocol, url in row.protocols.items():
             lines.append(f"| `{name}` | {key} | `{url}` | `{protocol}` |")

@@ -59,6 +59,10 @@ class Account(ABC):
         """Raises `UpstreamError` where it cannot be had."""
 
     @abstractmethod
+    def distrust(self, access: Access) -> None:
+        """It was refused: it is not settled any more."""
+
+    @abstractmethod
     async def renew(self) -> None:
         """Settle it. Does not raise."""
 

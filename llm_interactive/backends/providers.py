@@ -25,7 +25,7 @@ class Backend:
 
     `prefix`: of the environment variables `<PREFIX>_API_KEY` and `<PREFIX>_API_BASE_URL`. `hosts`: where its calls are
     recognised when they are caught on their way. `headers`: sent with every call. `needs_key`: without one it is not
-    configured.
+    configured. `signs_in`: the file of a sign-in that does in place of a key.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Backend:
     hosts: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     needs_key: bool = True
+    signs_in: str | None = None
 
     @property
     def vendor(self) -> str:
@@ -84,6 +85,14 @@ BACKENDS: Mapping[str, Backend] = MappingProxyType(
                     "anthropic_messages": "https://dashscope-intl.aliyuncs.com/apps/anthropic",
                 },
                 hosts=("dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com", "dashscope.aliyuncs.com"),
+            ),
+            Backend(
+                "qwen-oauth",
+                "QWEN_OAUTH",
+                {"openai_chat": "https://portal.qwen.ai/v1"},
+                headers={"x-dashscope-authtype": "qwen-oauth"},
+                needs_key=False,
+                signs_in="~/.qwen/oauth_creds.json",
             ),
             Backend(
                 "deepseek",

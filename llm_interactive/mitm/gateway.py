@@ -28,7 +28,7 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from llm_interactive import access, compression, entry, protocols, tokens
 from llm_interactive import settings as settings_module
-from llm_interactive.backends import catalog
+from llm_interactive.backends import catalog, qwen_oauth
 from llm_interactive.backends.demo import DemoServer
 from llm_interactive.commander import Commander
 from llm_interactive.commands.command import Command
@@ -38,6 +38,7 @@ from llm_interactive.exchange import Caught, Configuration, Exchange
 from llm_interactive.mitm import chat_commands, management, options, stored_responses
 from llm_interactive.mitm.closing import close_for_good
 from llm_interactive.mitm.entrance import Entrance, host_of, peer_of
+from llm_interactive.mitm.kept_cooldowns import KeptCooldowns
 from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import DATABASE, Recorder, counted
 from llm_interactive.mitm.shown import hide_in_body, hide_in_exchange, hide_in_head
@@ -49,6 +50,7 @@ from llm_interactive.routing.choice import Naming
 from llm_interactive.routing.cooldowns import Cooldowns
 from llm_interactive.sessions import Session, Sessions
 from llm_interactive.settings import Settings
+from llm_interactive.storage.routing_store import RoutingStore
 from llm_interactive.storage.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
@@ -136,6 +138,7 @@ class Gateway:
         self._do_later(self._demo.start(listening))
         if not self.settings.disable_accounting:
             self._recorder = Recorder(self.settings.home)
+        self._do_later(KeptCooldowns(self._cooldowns, RoutingStore(self.settings.home / DATABASE)).start())
         self._sessions = Sessions(SessionStore(self.settings.home / DATABASE))
         self._sessions_read = self._do_later(self._sessions.start())
         self._apply()
@@ -143,6 +146,8 @@ class Gateway:
     def _apply(self) -> None:
         assert self.settings is not None
         backends = dict(catalog.configured(self.settings))
+        if qwen_oauth.is_signed_in(Path.home()) and not self.settings.keys.get(qwen_oauth.NAME):
+            backends[qwen_oauth.NAME] = qwen_oauth.configured(Path.home(), self.settings.base_urls.get(qwen_oauth.NAME))
         if self._demo is not None:
             backends["demo"] = catalog.demo(self._demo_url, self._demo_token)
         self._configuration = replace(
@@ -376,8 +381,11 @@ class Gateway:
     async def llm_next_attempt(self, exchange: Exchange) -> None:
         try:
             exchange.next_attempt()
-            while exchange.waits is not None and not exchange.has_client_left():
-                await asyncio.sleep(min(exchange.waits, LOOK_AGAIN) + random.random() * SPREAD)
+            while (exchange.waits is not None or exchange.wants is not None) and not exchange.has_client_left():
+                if exchange.wants is not None:
+                    await exchange.wants.renew()
+                else:
+                    await asyncio.sleep(min(exchange.waits or 0.0, LOOK_AGAIN) + random.random() * SPREAD)
                 exchange.next_attempt()
             await self._count(exchange)
         except Exception:  # without an answer the client would wait for ever
