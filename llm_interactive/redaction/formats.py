@@ -172,7 +172,7 @@ SERVICES = (
     ),
     _token("Stripe key", "sk_live_ rk_live_ sk_test_ rk_test_", r"[A-Za-z0-9]{16,247}"),
     _text("webhook signing secret", "whsec_", rf"{BOUNDARY}whsec_[A-Za-z0-9+/=]{{20,88}}"),
-    _token("Square token", "sq0atp- sq0csp- EAAA", r"[A-Za-z0-9_-]{22,64}(?![A-Za-z0-9_-])"),
+    _token("Square token", "sq0atp- sq0csp-", r"[A-Za-z0-9_-]{22,64}"),
     _token("SendGrid key", "SG.", r"[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}"),
     _token("Twilio key", "SK", r"[0-9a-f]{32}(?![A-Za-z0-9])"),
     _token("Mailgun key", "key-", r"[0-9a-f]{32}(?![A-Za-z0-9])"),
