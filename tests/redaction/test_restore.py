@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llm_interactive import protocols, wire_json
-from llm_interactive.conversation import Conversation, Message, Text
+from llm_interactive.conversation import Conversation, Message, Text, ToolCall
 from llm_interactive.events import (
     Ended,
     Event,
@@ -73,6 +73,24 @@ def test_numbers_are_those_of_the_session() -> None:
     sessions.of("c")
     assert not sessions.of("b").knows(b"")
     assert sessions.of("b").restored(ONE, in_json=False) == ONE
+
+
+def test_a_secret_has_one_number_in_text_and_in_arguments() -> None:
+    """The next turn brings back what was restored: the model must read what it wrote."""
+    call = {"name": "write", "arguments": json.dumps({"text": f"B={PEM}"})}
+    messages = [
+        {"role": "user", "content": f"See {PEM} there."},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": call}]},
+        {"role": "tool", "tool_call_id": "c", "content": json.dumps({"wrote": PEM, "key": KEY})},
+    ]
+    body = {"model": "m", "messages": messages}
+    conversation = protocols.named("openai_chat").read_request(body, Call("openai_chat", "generate", "/"))
+    redaction = Redactor().begin(placeholders := Placeholders())
+    first, second, _ = redaction.conversation(conversation).messages
+    [written] = [part.arguments for part in second.parts if isinstance(part, ToolCall)]
+    assert first.text == f"See {ONE} there."
+    assert json.loads(written) == {"text": f"B={ONE}"}
+    assert json.loads(placeholders.restored(written, in_json=True)) == {"text": f"B={PEM}"}
 
 
 def test_numbers_nobody_gave_stay() -> None:
