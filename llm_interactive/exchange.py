@@ -25,7 +25,7 @@ from llm_interactive.backends.catalog import Account, ConfiguredBackend
 from llm_interactive.conversation import Conversation
 from llm_interactive.errors import BadRequest, ProxyError, TooLarge, UpstreamError
 from llm_interactive.headers import HOP_BY_HOP, one_line, portable, streams, unexpected
-from llm_interactive.loops import Loops, LoopWatch
+from llm_interactive.loops import CHARACTERS_PER_TOKEN, Loops, LoopWatch
 from llm_interactive.models import facts
 from llm_interactive.outgoing import Outgoing
 from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
@@ -45,9 +45,6 @@ from llm_interactive.thoughts import Listener
 from llm_interactive.walk import Try, Wait, Walk
 
 logger = logging.getLogger(__name__)
-
-CHARACTERS_PER_TOKEN = 4
-"""A rule of thumb, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,6 +499,8 @@ class Exchange:
         last.usage, last.reason, last.said = reply.usage, reply.reason, reply.said
         if reply.error is not None:
             last.error = self._hide(reply.error.message)
+        if self._watch is not None and self._watch.counted:
+            self.session_changed = True
         if self._watch is not None and self._watch.stop is not None:
             last.stop = self._watch.stop
             last.said = last.stop.said(reply.said)
@@ -511,14 +510,15 @@ class Exchange:
         return f"{attempt.backend.name}:{attempt.model}, session {self.session.name}"
 
     def _saved(self, last: Try) -> list[str]:
-        """How much more the model could have written, where it was stopped on its way."""
+        """What it had written, and how much more it could have, where it was stopped on its way."""
         conversation = self.conversation
         if conversation is None or not conversation.stream:
             return []
         vendor = catalog.SAME_SERVICE.get(last.attempt.backend.name, last.attempt.backend.name)
         limit = conversation.sampling.max_tokens or facts(vendor, last.attempt.model).max_output
-        left = (limit or 0) - sum(map(len, last.said)) // CHARACTERS_PER_TOKEN
-        return [f"up to {left} more tokens saved"] if left > 0 else []
+        written = sum(map(len, last.said)) // CHARACTERS_PER_TOKEN
+        saved = f", up to {limit - written} more saved" if limit is not None and limit > written else ""
+        return [f"the backend's reply was cancelled after about {written} tokens{saved}"]
 
     def refused(self, error: UpstreamError) -> None:
         """The attempt is over and the client saw nothing. What is no fault of the attempt's own ends the request."""

@@ -6,8 +6,8 @@ loop is held, with all that comes behind it, until its arguments are whole; then
 place, or the backend is asked again with guidance. The events that end a reply early are legal in every protocol.
 """
 
+import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -37,6 +37,7 @@ from llm_interactive.events import (
     ToolCallDelta,
     ToolCallEnded,
     ToolCallStarted,
+    Usage,
     Used,
 )
 from llm_interactive.reply import Verdict
@@ -48,7 +49,8 @@ MAX_CHECKS = 8
 CALL_EVENTS = (ToolCallStarted, ToolCallDelta, ToolCallEnded)
 SIGNS_OF_LIFE = (b":", b"event: ping")
 """How the source of a frame begins that means nothing but that the upstream is alive."""
-MOST_SESSIONS = 1000
+CHARACTERS_PER_TOKEN = 4
+"""A rule of thumb, for what a provider that was stopped did not come to tell."""
 PATTERN_SHOWN = 80
 """Characters of a pattern in usage rows and the log."""
 
@@ -105,33 +107,22 @@ def rules(settings: Settings, session: Session, backend: str, model: str) -> Rul
     )
 
 
+@dataclass(frozen=True, slots=True)
 class Loops:
-    """The settings, and the state of sessions that nobody else keeps. `clock`: seconds since the epoch."""
+    """`clock`: seconds since the epoch."""
 
-    def __init__(self, settings: Settings | None = None, clock: Callable[[], float] = time.time) -> None:
-        self._settings = settings or Settings()
-        self._clock = clock
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
+    settings: Settings = field(default_factory=Settings)
+    clock: Callable[[], float] = time.time
 
     def with_settings(self, settings: Settings) -> "Loops":
-        """The same sessions under other settings."""
-        other = Loops(settings, self._clock)
-        other._sessions = self._sessions
-        return other
-
-    def session(self, id_: str) -> Session:
-        session = self._sessions.setdefault(id_, Session(id_))
-        self._sessions.move_to_end(id_)
-        while len(self._sessions) > MOST_SESSIONS:
-            self._sessions.popitem(last=False)
-        return session
+        return replace(self, settings=settings)
 
     def watch(
         self, session: Session, backend: str, model: str, origin: str, *, may_be_raw: bool = False
     ) -> "LoopWatch":
         """`origin`: the backend's protocol. `may_be_raw`: the client's is one whose stream can carry a bare line."""
-        found = rules(self._settings, session, backend, model)
-        return LoopWatch(replace(found, raw=found.raw and may_be_raw), session, self._clock, origin)
+        found = rules(self.settings, session, backend, model)
+        return LoopWatch(replace(found, raw=found.raw and may_be_raw), session, self.clock, origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +266,8 @@ class LoopWatch:
         self._begun = False
         """Whether the client has got something of an answer."""
         self.guided = False
+        self.counted = False
+        """Whether the session has something new to be stored."""
         self.stop: Stop | None = None
         self._guidance: tuple[Message, ...] = ()
         self._reset()
@@ -286,6 +279,9 @@ class LoopWatch:
         """Calls that are not counted yet."""
         self._queue: list[Frame] = []
         self._answer = _Answer(self._origin)
+        self._characters = 0
+        self._told: Usage | None = None
+        """What the provider told of the usage before it said anything."""
 
     def guide(self, conversation: Conversation) -> Conversation:
         """The conversation with the repeated call and, as its result, the guidance."""
@@ -330,7 +326,10 @@ class LoopWatch:
         for number, event in enumerate(events):
             loop = self._count_whole(number, event) if self._open else None
             if loop is None and isinstance(event, TextDelta | ThinkingDelta):
+                self._characters += len(event.text)
                 loop = self._look_at_text(number, event)
+            elif isinstance(event, Used):
+                self._told = event.usage if self._characters == 0 else None
             elif loop is None:
                 loop = self._look_at_call(number, event)
             if loop is not None:
@@ -364,6 +363,7 @@ class LoopWatch:
             case ToolCallStarted():
                 self._start(event, self._rules.tools)
             case ToolCallDelta(choice=choice, slot=slot, arguments=arguments):
+                self._characters += len(arguments)
                 if (call := self._calls.get((choice, slot))) is not None:
                     call.pieces.append(arguments)
             case ToolCallEnded(choice=choice, slot=slot):
@@ -405,6 +405,7 @@ class LoopWatch:
         past = self._past()
         finding = past.saw(call.started.name, call.arguments, self._clock(), limits)
         self._session.tool_loop = past.to_json()
+        self.counted = True
         if finding is None or not call.held:  # what the client has got already cannot be taken back
             return None
         if finding.action == "guide" and (self.guided or len(self._over) > 1):
@@ -432,7 +433,7 @@ class LoopWatch:
     def _end(self, frame: Frame, loop: _Loop) -> Verdict:
         self.stop = Stop(loop.note, loop.notice, loop.unsaid())
         kept = self._kept(frame, loop)
-        used = [event for event in frame.events[loop.number :] if isinstance(event, Used)]
+        used = [event for event in frame.events[loop.number :] if isinstance(event, Used)] or self._estimate()
         self._over.setdefault(loop.choice, False)
         ends = [Ended(self._reason(choice), choice) for choice, over in self._over.items() if not over]
         if loop.call is None and self._rules.raw:
@@ -440,6 +441,13 @@ class LoopWatch:
             return Verdict((_own(*kept), line, _own(*ends, *used, Finished())), end=True)
         notice = TextDelta(loop.notice, loop.choice)
         return Verdict((_own(*kept, notice, *ends, *used, Finished()),), end=True)
+
+    def _estimate(self) -> list[Used]:
+        """Anthropic tells at the start what was read and, as the output, 1; it does not come to tell the output."""
+        if self._told is None:
+            return []
+        output = max(self._told.output or 0, math.ceil(self._characters / CHARACTERS_PER_TOKEN))
+        return [Used(replace(self._told, output=output, raw=None))]
 
     def _reason(self, choice: int) -> Reason:
         """A call that the client got has to be answered by it, or its history would not be legal."""

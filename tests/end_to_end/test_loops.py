@@ -1,37 +1,36 @@
-"""Loops through the running proxy: every vendor's SDK against every vendor's service (SPEC 7 and 8)."""
+"""Loops in text and reasoning through the running proxy: every vendor's SDK, every vendor's service (SPEC 7)."""
 
+import json
+import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 from typing import Any
 
-import anthropic
 import httpx
-import openai
 import pytest
-from google import genai
-from kit.proxy import RunningProxy
-from kit.replies import openai_error
-from kit.turns import TIMES, Called, Turn, Turns, reply
+from h2.errors import ErrorCodes
+from kit.certificates import Authority
+from kit.clients import CLIENTS, ask_anthropic, ask_chat
+from kit.http2_client import Http2Client
+from kit.proxy import RunningProxy, running_proxy
+from kit.turns import PIECE, TIMES, Turn, Turns
 from kit.upstream import Upstream
 
 type Start = Callable[..., RunningProxy]
 
 SENTENCE = "I will look at the file again. "
 NOTICE = "[Response cancelled: Loop detected - Pattern '"
-BREAK = "Tool call loop detected: 'look' invoked with identical parameters 4 times within 120s."
-LOOK = Called("look", '{"at": "the stars"}')
-AWAY = Called("look", '{"at": "the sea"}')
 A_FEW = 5
 """Events that a provider may still send after those that made a loop."""
 
 BACKENDS = ("openai", "openai-responses", "anthropic", "gemini")
+STOPPED = {"openai_chat": "stop", "openai_responses": "completed", "anthropic_messages": "end_turn", "gemini": "STOP"}
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    text: str
-    calls: list[tuple[str, Any]]
-    reason: str | None
+every_client = pytest.mark.parametrize("client", CLIENTS)
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+numbers = count()
 
 
 def environment(upstream: Upstream, **more: str) -> dict[str, str]:
@@ -40,118 +39,96 @@ def environment(upstream: Upstream, **more: str) -> dict[str, str]:
     return {**urls, **keys, **more}
 
 
-def sdk(proxy: RunningProxy) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0, timeout=20)
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Upstream]:
+    """For all tests in turn; each gives it a script of its own."""
+    with Upstream() as upstream:
+        yield upstream
 
 
-TOOL = {"name": "look", "description": "Looks.", "parameters": {"type": "object", "properties": {}}}
+@pytest.fixture(scope="module")
+def proxy(provider: Upstream) -> Iterator[RunningProxy]:
+    with running_proxy(environment(provider)) as proxy:
+        yield proxy
 
 
-def ask_chat(proxy: RunningProxy, model: str, stream: bool, session: str = "s") -> Answer:
-    asked: Any = {
-        "model": model,
-        "messages": [{"role": "user", "content": "Count."}],
-        "tools": [{"type": "function", "function": TOOL}],
-        "extra_headers": {"x-session-id": session},
-    }
-    completions = sdk(proxy).chat.completions
-    if stream:
-        with completions.stream(**asked) as events:
-            answer: Any = events.get_final_completion()
-    else:
-        answer = completions.create(**asked)
-    [choice] = answer.choices
-    calls = [(call.function.name, call.function.arguments) for call in choice.message.tool_calls or ()]
-    return Answer(choice.message.content or "", calls, choice.finish_reason)
+@pytest.fixture
+def session() -> str:
+    """One of the test's own, since the proxy is shared."""
+    return f"session-{next(numbers)}"
 
 
-def ask_responses(proxy: RunningProxy, model: str, stream: bool, session: str = "s") -> Answer:
-    asked: Any = {
-        "model": model,
-        "input": "Count.",
-        "tools": [{"type": "function", **TOOL}],
-        "extra_headers": {"x-session-id": session},
-    }
-    if stream:
-        with sdk(proxy).responses.stream(**asked) as events:
-            answer: Any = events.get_final_response()
-    else:
-        answer = sdk(proxy).responses.create(**asked)
-    calls = [(item.name, item.arguments) for item in answer.output if item.type == "function_call"]
-    return Answer(answer.output_text, calls, answer.status)
-
-
-def ask_anthropic(proxy: RunningProxy, model: str, stream: bool, session: str = "s") -> Answer:
-    client = anthropic.Anthropic(base_url=f"{proxy.url}/anthropic", api_key="none", max_retries=0, timeout=20)
-    schema: Any = {"type": "object", "properties": {}}
-    asked: Any = {
-        "model": model,
-        "max_tokens": 4000,
-        "messages": [{"role": "user", "content": "Count."}],
-        "tools": [{"name": "look", "input_schema": schema}],
-        "extra_headers": {"x-session-id": session},
-    }
-    if stream:
-        with client.messages.stream(**asked) as events:
-            answer = events.get_final_message()
-    else:
-        answer = client.messages.create(**asked)
-    text = "".join(block.text for block in answer.content if block.type == "text")
-    calls = [(block.name, block.input) for block in answer.content if block.type == "tool_use"]
-    return Answer(text, calls, answer.stop_reason)
-
-
-def ask_gemini(proxy: RunningProxy, model: str, stream: bool, session: str = "s") -> Answer:
-    options: Any = {"base_url": proxy.url, "headers": {"x-session-id": session}, "timeout": 20_000}
-    client = genai.Client(api_key="none", http_options=options)
-    config: Any = {"tools": [{"function_declarations": [{"name": "look", "description": "Looks."}]}]}
-    asked: Any = {"model": model, "contents": "Count.", "config": config}
-    models = client.models
-    chunks: list[Any] = [*models.generate_content_stream(**asked)] if stream else [models.generate_content(**asked)]
-    parts = [part for chunk in chunks for part in chunk.candidates[0].content.parts or ()]
-    calls = [(part.function_call.name, part.function_call.args) for part in parts if part.function_call]
-    reasons = [chunk.candidates[0].finish_reason for chunk in chunks if chunk.candidates[0].finish_reason]
-    return Answer("".join(part.text or "" for part in parts if not part.thought), calls, reasons[-1].value)
-
-
-ASK: dict[str, Callable[..., Answer]] = {
-    "openai_chat": ask_chat,
-    "openai_responses": ask_responses,
-    "anthropic_messages": ask_anthropic,
-    "gemini": ask_gemini,
-}
-STOPPED = {"openai_chat": "stop", "openai_responses": "completed", "anthropic_messages": "end_turn", "gemini": "STOP"}
-
-every_client = pytest.mark.parametrize("client", ASK)
-both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-
-
-def rows(proxy: RunningProxy) -> list[dict[str, Any]]:
-    newest_first: list[dict[str, Any]] = httpx.get(f"{proxy.url}/usage/recent").json()["data"]
+def rows(proxy: RunningProxy, session: str) -> list[dict[str, Any]]:
+    newest_first: list[dict[str, Any]] = httpx.get(f"{proxy.url}/usage/recent?session={session}").json()["data"]
     return newest_first
 
 
+def cancelled_early(provider: Upstream, before: int) -> bool:
+    """Whether the one stream since then was cancelled, a few events after its loop at the latest."""
+    [exchange] = provider.wait_ended(before + 1)[before:]
+    return exchange.cancelled and exchange.pieces_sent <= 10 + len(SENTENCE * TIMES) / PIECE + A_FEW
+
+
 @every_client
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_text_that_repeats_itself(start_proxy: Start, upstream: Upstream, client: str, backend: str) -> None:
-    proxy = start_proxy(environment(upstream))
-    upstream.script = Turns(Turn("Well. ", again=SENTENCE))
-    answer = ASK[client](proxy, f"{backend}:m", True)
-    kept, found, rest = answer.text.partition(NOTICE)
-    assert found
-    assert ("Well. " + SENTENCE * 11).startswith(kept)
-    assert rest == f". {SENTENCE[:-2]}' repeated 10 times]"
-    assert (answer.calls, answer.reason) == ([], STOPPED[client])
-    [exchange] = upstream.wait_ended()
-    assert exchange.cancelled
-    assert exchange.pieces_sent <= 10 + len(SENTENCE * TIMES) / PIECE + A_FEW
-    [row] = rows(proxy)
-    assert (row["end_reason"], row["error"], row["estimated"]) == ("loop", None, True)
-    assert 60 < row["completion_tokens"] < 120
-    assert "repeated 10 times" in row["notes"]
-    assert "repeated 10 times" in proxy.log()
-    assert ASK[client](proxy, f"{backend}:m", False) == answer
-    assert (rows(proxy)[0]["end_reason"], rows(proxy)[0]["estimated"]) == ("loop", False)
+@every_backend
+def test_text_that_repeats_itself(
+    proxy: RunningProxy, provider: Upstream, session: str, client: str, backend: str
+) -> None:
+    before = len(provider.exchanges)
+    provider.script = Turns(Turn("Well. ", again=SENTENCE))
+    streamed = CLIENTS[client](proxy, "Count.", model=f"{backend}:m", stream=True, session=session)
+    assert cancelled_early(provider, before)
+    whole = CLIENTS[client](proxy, "Count.", model=f"{backend}:m", stream=False, session=session)
+    for answer in (streamed, whole):
+        kept, found, rest = answer.text.partition(NOTICE)
+        assert found
+        assert ("Well. " + SENTENCE * 11).startswith(kept)
+        assert rest == f". {SENTENCE[:-2]}' repeated 10 times]"
+        assert (answer.calls, answer.reason) == ([], STOPPED[client])
+    assert streamed.text == whole.text
+    of_whole, of_stream = rows(proxy, session)
+    assert (of_stream["end_reason"], of_stream["error"], of_stream["estimated"]) == ("loop", None, True)
+    assert 60 < of_stream["completion_tokens"] < 120
+    assert "loop in the text" in of_stream["notes"]
+    assert (of_whole["end_reason"], of_whole["estimated"]) == ("loop", False)
+    [line] = [each for each in proxy.log().splitlines() if f"{session}: loop in" in each and "cancelled" in each]
+    assert "repeated 10 times" in line
+
+
+@every_client
+@every_backend
+def test_reasoning_that_repeats_itself(
+    proxy: RunningProxy, provider: Upstream, session: str, client: str, backend: str
+) -> None:
+    before = len(provider.exchanges)
+    provider.script = Turns(Turn("Done.", thinks_again=SENTENCE))
+    streamed = CLIENTS[client](proxy, "Count.", model=f"{backend}:m", stream=True, session=session)
+    assert cancelled_early(provider, before)
+    whole = CLIENTS[client](proxy, "Count.", model=f"{backend}:m", stream=False, session=session)
+    for answer in (streamed, whole):
+        assert answer.text.removeprefix("Done.") == f"{NOTICE}{SENTENCE}' repeated 10 times]"
+        assert answer.reason == STOPPED[client]
+    assert not streamed.text.startswith("Done.")  # OpenAI's whole replies have the text in front of the reasoning
+    for row in rows(proxy, session):
+        assert row["end_reason"] == "loop"
+        assert "loop in the reasoning" in row["notes"]
+
+
+@every_client
+@both_ways
+def test_a_session_may_switch_it_off(
+    proxy: RunningProxy, provider: Upstream, session: str, client: str, stream: bool
+) -> None:
+    provider.script = Turns(Turn(SENTENCE * 30, thinking=SENTENCE * 30))
+    told = CLIENTS[client](proxy, "!/set(loop-detection=false)", session=session).text
+    assert told == "loop-detection set to False"
+    for backend in BACKENDS:
+        here = CLIENTS[client](proxy, "Count.", model=f"{backend}:m", stream=stream, session=session)
+        elsewhere = CLIENTS[client](proxy, "Count.", model=f"{backend}:m", stream=stream, session=f"not {session}")
+        assert here.text == SENTENCE * 30
+        assert NOTICE in elsewhere.text
+    assert CLIENTS[client](proxy, "!/unset(loop)", session=session).text == "loop-detection unset"
+    assert NOTICE in CLIENTS[client](proxy, "Count.", model="openai:m", session=session).text
 
 
 @both_ways
@@ -160,29 +137,78 @@ def test_the_raw_notice_is_a_line_of_openais_stream_alone(start_proxy: Start, up
     upstream.script = Turns(Turn(again=SENTENCE))
     body = {"model": "anthropic:m", "messages": [{"role": "user", "content": "Count."}], "stream": stream}
     told = httpx.post(f"{proxy.url}/v1/chat/completions", json=body).text
-    assert (f"\n\ndata: {NOTICE}" in told) == stream
+    assert (f"\n\ndata: {NOTICE}{SENTENCE}' repeated 10 times]\n\n" in told) == stream
     assert told.endswith("data: [DONE]\n\n") == stream
     assert NOTICE in told
-    assert NOTICE in ask_anthropic(proxy, "anthropic:m", stream).text
+    assert NOTICE in ask_anthropic(proxy, "Count.", model="anthropic:m", stream=stream).text
 
 
-def look_again(start_proxy: Start, upstream: Upstream, **more: str) -> RunningProxy:
-    proxy = start_proxy(environment(upstream, **more))
-    upstream.script = Turns(*[Turn("Let me look. ", LOOK)] * 3, Turn("Once more. ", LOOK), Turn("Never mind."))
-    return proxy
+CONFIG = """
+model_defaults:
+  "openai:quiet-*": {loop_detection_enabled: false}
+  quiet-loud: {loop_detection_enabled: true}
+  "anthropic:*": {loop_detection_enabled: true}
+"""
 
 
-@every_client
-@both_ways
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_call_that_repeats_itself_is_not_delivered(
-    start_proxy: Start, upstream: Upstream, client: str, backend: str, stream: bool
-) -> None:
-    proxy = look_again(start_proxy, upstream)
-    ask = ASK[client]
-    for _ in range(3):
-        answer = ask(proxy, f"{backend}:m", stream)
-        assert answer.text == "Let me look. "
-        assert len(answer.calls) == 1
-        assert ask(proxy, f"{backend}:m", stream, session=f"other {_}").calls == answer.calls
-    assert rows(proxy)[0]["end_reason"] == "tool_calls"
+def test_settings_and_model_defaults(start_proxy: Start, upstream: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    upstream.script = Turns(Turn(SENTENCE * 30))
+    proxy = start_proxy(environment(upstream, LLM_CONFIG="config.yaml", LOOP_DETECTION_CONTENT_LOOP_THRESHOLD="5"))
+
+    def text(model: str) -> str:
+        return ask_chat(proxy, "Count.", model=model, stream=True).text
+
+    assert text("openai:m").endswith("repeated 5 times]")
+    assert text("openai:quiet-1") == SENTENCE * 30
+    assert text("openai:quiet-loud").endswith("repeated 5 times]")
+    assert text("gemini:quiet-1").endswith("repeated 5 times]")
+    proxy.stop()
+    proxy = start_proxy(environment(upstream, LLM_CONFIG="config.yaml", LOOP_DETECTION_ENABLED="false"))
+    assert text("openai:m") == SENTENCE * 30
+    assert text("anthropic:m").endswith("repeated 10 times]")
+
+
+def test_mitmweb_shows_which_flow_was_stopped(start_proxy: Start, upstream: Upstream) -> None:
+    upstream.script = Turns(Turn(again=SENTENCE), Turn("Fine."))
+    proxy = start_proxy(environment(upstream), "mitmweb")
+    for _ in range(2):
+        ask_chat(proxy, "Count.", model="openai:m", stream=True)
+    with httpx.Client(base_url=proxy.web_url, params={"token": "test"}) as web:
+        flows = web.get("/flows").json()
+    stopped, healthy = [(flow["marked"], flow["comment"]) for flow in flows]
+    assert stopped[0] == "🔁"
+    assert "loop in the text: 'I will look at the file again. ' repeated 10 times" in stopped[1]
+    assert healthy[0] == ""
+    assert "loop" not in healthy[1]
+
+
+HOST = "api.openai.com"
+
+
+def test_an_http2_upstream_is_told_to_stop_that_stream_alone(start_proxy: Start, authority: Authority) -> None:
+    with Upstream(authority=authority, http2=True, names=(HOST,)) as upstream:
+        upstream.script = Turns(Turn(again=SENTENCE), Turn("Fine."))
+        proxy = start_proxy({}, hosts={HOST: upstream.port}, authority=authority)
+        trust = ssl.create_default_context(cafile=str(proxy.ca_path))
+        body = {"model": "m", "messages": [{"role": "user", "content": "Count."}], "stream": True}
+        with Http2Client(443, trust, host=HOST, through=proxy.port) as client:
+            replies = []
+            for _ in range(2):
+                headers = {"content-type": "application/json"}
+                asked = client.ask("POST", "/v1/chat/completions", headers, json.dumps(body).encode())
+                replies.append(client.read(asked).body)
+        assert NOTICE.encode() in replies[0]
+        assert replies[0].endswith(b"data: [DONE]\n\n")
+        assert b"Fine." in replies[1]
+        stopped, healthy = upstream.wait_ended(2)
+        assert (stopped.cancelled, stopped.reset_code) == (True, ErrorCodes.CANCEL)
+        assert stopped.pieces_sent <= 10 + len(SENTENCE * TIMES) / PIECE + A_FEW
+        assert not healthy.cancelled
+        assert {each.request.connection for each in upstream.exchanges} == {1}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_the_demo_shows_a_loop_that_is_stopped(proxy: RunningProxy, session: str, stream: bool) -> None:
+    text = ask_chat(proxy, "Go on.", model="demo:loop", stream=stream, session=session).text
+    assert text.endswith("Pattern 'I have said this before and I will say it again. ' repeated 10 times]")

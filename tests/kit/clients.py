@@ -100,7 +100,8 @@ def ask_gemini(
     last: Any = answers[-1]
     calls = [(part.function_call.name or "", part.function_call.args) for part in parts if part.function_call]
     text = "".join(part.text or "" for part in parts if not part.thought)
-    usage = (last.usage_metadata.prompt_token_count or 0, last.usage_metadata.candidates_token_count or 0)
+    told = last.usage_metadata
+    usage = (told.prompt_token_count or 0, told.candidates_token_count or 0) if told else None
     return Answer(text, last.response_id, last.candidates[0].finish_reason.value, usage, calls, last.model_version)
 
 

@@ -2,8 +2,9 @@
 
     upstream.script = Turns(Turn("Let me look.", Called("look", '{"at": 1}')), Turn("Done."))
 
-The last turn is said again and again. `Turn(again="...")` repeats these words for ever: a stream waits before every
-further piece once it has said them `TIMES` times, so that a test can count what was sent after a loop was clear.
+The last turn is said again and again. `Turn(again="...")` repeats these words for ever, and `thinks_again` these
+thoughts: a stream waits before every further piece once it has said them `TIMES` times, so that a test can count what
+was sent after a loop was clear.
 """
 
 import json
@@ -34,6 +35,15 @@ class Turn:
     call: Called | None = None
     thinking: str = ""
     again: str = ""
+    thinks_again: str = ""
+
+    @property
+    def thinks(self) -> bool:
+        return bool(self.thinking or self.thinks_again)
+
+    def whole(self) -> "Turn":
+        """Of what has no end, a lot."""
+        return Turn(self.text + self.again * 100, self.call, self.thinking + self.thinks_again * 100)
 
 
 class Turns:
@@ -54,7 +64,7 @@ def reply(request: Request, turn: Turn, number: int = 0) -> Reply:
         if request.path.partition("?")[0].endswith(end):
             streams = "stream" in end or (request.body.startswith(b"{") and request.json.get("stream"))
             if not streams:
-                return answer(whole(Turn(turn.text + turn.again * 100, turn.call, turn.thinking), number))
+                return answer(whole(turn.whole(), number))
             return Reply(_bytes(stream(turn, number)), headers=EVENT_STREAM)
     raise AssertionError(f"no protocol of {request.path}")
 
@@ -74,10 +84,18 @@ def _cut(text: str) -> Iterator[str]:
 
 
 def _words(turn: Turn) -> Iterator[str | Pause]:
-    yield from _cut(turn.text)
-    yield from _cut(turn.again * TIMES)
-    while turn.again:
-        for piece in _cut(turn.again):
+    return _said(turn.text, turn.again)
+
+
+def _thoughts(turn: Turn) -> Iterator[str | Pause]:
+    return _said(turn.thinking, turn.thinks_again)
+
+
+def _said(text: str, again: str) -> Iterator[str | Pause]:
+    yield from _cut(text)
+    yield from _cut(again * TIMES)
+    while again:
+        for piece in _cut(again):
             yield PAUSE
             yield piece
 
@@ -107,8 +125,8 @@ def chat_stream(turn: Turn, number: int) -> Iterator[Json | Pause]:
         return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
 
     yield chunk({"role": "assistant", "content": ""})
-    for piece in _cut(turn.thinking):
-        yield chunk({"reasoning_content": piece})
+    for each in _thoughts(turn):
+        yield each if isinstance(each, Pause) else chunk({"reasoning_content": each})
     for each in _words(turn):
         yield each if isinstance(each, Pause) else chunk({"content": each})
     if turn.call:
@@ -156,9 +174,9 @@ def message_stream(turn: Turn, number: int) -> Iterator[Json | Pause]:
             yield {"type": "content_block_delta", "index": at, "delta": signed}
         yield {"type": "content_block_stop", "index": at}
 
-    if turn.thinking:
+    if turn.thinks:
         seed = {"type": "thinking", "thinking": "", "signature": ""}
-        yield from block(seed, "thinking_delta", _cut(turn.thinking))
+        yield from block(seed, "thinking_delta", _thoughts(turn))
     if turn.text or turn.again:
         yield from block({"type": "text", "text": ""}, "text_delta", _words(turn))
     if turn.call:
@@ -195,8 +213,8 @@ def generated(turn: Turn, number: int) -> Json:
 
 
 def generated_stream(turn: Turn, number: int) -> Iterator[Json | Pause]:
-    for piece in _cut(turn.thinking):
-        yield _candidate([{"text": piece, "thought": True}], number)
+    for each in _thoughts(turn):
+        yield each if isinstance(each, Pause) else _candidate([{"text": each, "thought": True}], number)
     for each in _words(turn):
         yield each if isinstance(each, Pause) else _candidate([{"text": each}], number)
     yield _candidate(_gemini_call(turn) or [{"text": ""}], number, "STOP")
@@ -204,7 +222,7 @@ def generated_stream(turn: Turn, number: int) -> Iterator[Json | Pause]:
 
 def _items(turn: Turn, number: int) -> list[Json]:
     items: list[Json] = []
-    if turn.thinking:
+    if turn.thinks:
         summary = [{"type": "summary_text", "text": turn.thinking}]
         items.append({"id": f"rs_{number}", "type": "reasoning", "summary": summary, "encrypted_content": "c2lnbmVk"})
     if turn.text or turn.again:
@@ -265,8 +283,9 @@ def _item_events(turn: Turn, item: Json) -> Iterator[Json | Pause]:
         place = {**id_, "summary_index": 0}
         part = item["summary"][0]
         yield {"type": "response.reasoning_summary_part.added", **place, "part": {**part, "text": ""}}
-        for piece in _cut(turn.thinking):
-            yield {"type": "response.reasoning_summary_text.delta", **place, "delta": piece}
+        for each in _thoughts(turn):
+            delta = {"type": "response.reasoning_summary_text.delta", **place, "delta": each}
+            yield each if isinstance(each, Pause) else delta
         yield {"type": "response.reasoning_summary_text.done", **place, "text": part["text"]}
         yield {"type": "response.reasoning_summary_part.done", **place, "part": part}
     elif turn.call:
