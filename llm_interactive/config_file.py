@@ -11,6 +11,7 @@ Whatever cannot be understood raises `SettingsError`.
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +59,14 @@ class ModelDefaults(_Entry):
     tool_loop_max_repeats: Annotated[int | None, Whole(2, 1_000_000)] = None
     tool_loop_ttl_seconds: Annotated[int | None, Whole(1, 31_536_000)] = None
     tool_loop_mode: Annotated[str | None, TOOL_LOOP_MODES] = None
+
+
+def defaults_for(defaults: Mapping[str, ModelDefaults], backend: str, model: str) -> list[ModelDefaults]:
+    """Those that apply, the one that goes first in front: the very name with its backend, the bare name, patterns."""
+    full = f"{backend}:{model}"
+    patterns = [name for name in defaults if any(fnmatchcase(each, name) for each in (full, model))]
+    ordered = dict.fromkeys([*(name for name in (full, model) if name in defaults), *patterns])
+    return [defaults[name] for name in ordered]
 
 
 class FailoverRoute(_Entry):

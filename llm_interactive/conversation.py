@@ -204,6 +204,8 @@ class Conversation(Node):
     tool_choice: ToolChoice | None = None
     sampling: Sampling = Sampling()
     reasoning: Reasoning = Reasoning()
+    generation_config: Mapping[str, Json] = field(default_factory=dict)
+    """What the session wants in Gemini's `generationConfig`, in Gemini's words; it goes before all else there."""
     output: OutputFormat | None = None
     stream: bool = False
     include_usage: bool = True

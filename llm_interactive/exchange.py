@@ -22,6 +22,7 @@ from typing import Any
 from llm_interactive import compression, outgoing, protocols, wire_json
 from llm_interactive.backends import catalog
 from llm_interactive.backends.catalog import Account, ConfiguredBackend
+from llm_interactive.config_file import defaults_for
 from llm_interactive.conversation import Conversation
 from llm_interactive.errors import BadRequest, ProxyError, TooLarge, UpstreamError
 from llm_interactive.headers import HOP_BY_HOP, one_line, portable, streams, unexpected
@@ -42,6 +43,7 @@ from llm_interactive.routing.plan import Attempt
 from llm_interactive.sessions import Server, Session, remember_thoughts, restore_thoughts, session_id
 from llm_interactive.spoken import speak
 from llm_interactive.thoughts import Listener
+from llm_interactive.tuning import tuned
 from llm_interactive.walk import Try, Wait, Walk
 
 logger = logging.getLogger(__name__)
@@ -315,6 +317,7 @@ class Exchange:
             outgoing.refuse_stored_state(conversation)
         if attempt.protocol != self.call.protocol or vendor in SENDS_REASONING_BACK:
             conversation = restore_thoughts(self.session, conversation)
+        conversation = self._tuned(conversation, attempt)
         write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
         wire = write(conversation, target, self.notes)
         self._tool_names = wire.tool_names
@@ -322,6 +325,20 @@ class Exchange:
         url = catalog.join(base_url, attempt.protocol, wire.path)
         body = outgoing.in_the_clients_order(wire.body, conversation.read_by(attempt.protocol))
         return outgoing.written("POST", url, wire.query, headers, wire_json.dumps(body))
+
+    def _tuned(self, conversation: Conversation, attempt: Attempt) -> Conversation:
+        """With what commands, the model's name and the model's defaults say of it (SPEC 11)."""
+        name, model = attempt.backend.name, attempt.model
+        defaults = defaults_for(self.configuration.loops.settings.model_defaults, name, model)
+        if self.session.generation_config and attempt.protocol != "gemini":
+            self.notes.add(f"gemini-generation-config: not sent, {name}:{model} is not asked as Gemini is")
+        return tuned(
+            conversation,
+            session=self.session,
+            defaults=defaults,
+            parameters=attempt.parameters,
+            notes=self.notes,
+        )
 
     def sent(self) -> None:
         self._sent = True

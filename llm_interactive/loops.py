@@ -8,13 +8,12 @@ place, or the backend is asked again with guidance. The events that end a reply 
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from llm_interactive import wire_json
-from llm_interactive.config_file import ModelDefaults
+from llm_interactive.config_file import defaults_for
 from llm_interactive.conversation import Conversation, Message, Part, Text, Thinking, ToolCall, ToolResult
 from llm_interactive.detectors.repeated_text import Finding, RepeatedText, TextLoopLimits, text_loop_notice
 from llm_interactive.detectors.repeated_tool_calls import (
@@ -70,14 +69,6 @@ class Rules:
     @property
     def may_guide(self) -> bool:
         return self.tools is not None and self.tools.mode == "chance_then_break"
-
-
-def defaults_for(defaults: Mapping[str, ModelDefaults], backend: str, model: str) -> list[ModelDefaults]:
-    """Those that apply, the one that goes first in front: the very name with its backend, the bare name, patterns."""
-    full = f"{backend}:{model}"
-    patterns = [name for name in defaults if any(fnmatchcase(each, name) for each in (full, model))]
-    ordered = dict.fromkeys([*(name for name in (full, model) if name in defaults), *patterns])
-    return [defaults[name] for name in ordered]
 
 
 def rules(settings: Settings, session: Session, backend: str, model: str) -> Rules:

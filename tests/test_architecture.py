@@ -14,7 +14,7 @@ LAYERS = (
     ("protocols", "settings"),
     ("entry", "models", "storage"),
     ("access", "backends", "headers", "sessions", "spoken", "tokens"),
-    ("commands", "detectors", "redaction", "routing"),
+    ("commands", "detectors", "redaction", "routing", "tuning"),
     ("reply",),
     ("loops",),
     ("outgoing", "walk"),

@@ -130,6 +130,10 @@ def _body(conversation: Conversation, target: Target, notes: Notes) -> tuple[dic
     for field in fields:
         holder, keys = FIELD_KEYS[field]
         _put(body, holder, keys, write[field]())
+    if conversation.generation_config:
+        own_words = {camel(key): value for key, value in conversation.generation_config.items()}
+        _put(body, "generationConfig", own_words, own_words)
+        notes.add(f"generationConfig {', '.join(own_words)}: set in this session")
     return body, {short: name for name, short in names.items()}
 
 
