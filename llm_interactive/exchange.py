@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llm_interactive import compression, outgoing, protocols, wire_json
+from llm_interactive import compression, limits, outgoing, protocols, wire_json
 from llm_interactive.backends import catalog
 from llm_interactive.backends.catalog import Account, ConfiguredBackend
 from llm_interactive.config_file import defaults_for
@@ -178,6 +178,7 @@ class Exchange:
             raise BadRequest(f"the body must be a JSON object, not {type(parsed).__name__}")
         if wire_json.depth_exceeds(parsed):
             raise BadRequest(f"the body is nested more than {wire_json.MAX_DEPTH} levels deep")
+        limits.check(parsed)
         if self.configuration.responses.knows(parsed.get("previous_response_id")):
             parsed = self.configuration.responses.expand(parsed)
         self.conversation = self.frontend.read_request(parsed, self.call)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 LAYERS = (
     ("__init__", "errors", "setting_values", "wire_json"),
     ("backends.providers", "compression", "conversation", "events", "sse"),
-    ("config_file", "prices", "thoughts", "url_guard"),
+    ("config_file", "limits", "prices", "thoughts", "url_guard"),
     ("protocols", "settings"),
     ("entry", "models", "storage"),
     ("access", "backends", "headers", "sessions", "spoken", "tokens"),

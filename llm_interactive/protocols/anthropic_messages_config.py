@@ -125,7 +125,7 @@ class ConfigWriter:
             if (value := getattr(sampling, key)) is not None:
                 values[key] = value
         if sampling.temperature is not None and sampling.temperature > 1:
-            self._notes.add(f"temperature: 1 instead of {sampling.temperature:g}, Anthropic's most")
+            self._notes.add(f"temperature: 1 instead of {str(sampling.temperature)[:20]}, Anthropic's most")
             values["temperature"] = 1
         for key in sorted(facts.refuses & values.keys()):
             del values[key]

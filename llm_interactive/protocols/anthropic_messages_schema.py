@@ -61,7 +61,7 @@ def output_schema(schema: Json) -> Json:
 
 def _is_known(key: str, value: Json) -> bool:
     if key == "format":
-        return value in FORMATS
+        return isinstance(value, str) and value in FORMATS
     if key == "minItems":
         return value in (0, 1)
     return key not in UNKNOWN

@@ -247,11 +247,10 @@ class _Contents:
         if isinstance(content, str):
             return Message(role="user", parts=(Text(text=content),), source=Source(NAME, content))
         fields = _fields(content, param)
-        role = ROLES.get(fields.get("role") or "user")
+        given = fields.get("role") or "user"
+        role = ROLES.get(given) if isinstance(given, str) else None
         if role is None:
-            raise BadRequest(
-                f"'{param}.role' must be user or model, not {repr(fields['role'])[:100]}", param=f"{param}.role"
-            )
+            raise BadRequest(f"'{param}.role' must be user or model, not {repr(given)[:100]}", param=f"{param}.role")
         parts = [
             found
             for i, part in enumerate(_list(fields.get("parts")))
@@ -413,9 +412,10 @@ def _read_declaration(declaration: Json, param: str) -> Tool:
         schema = to_json_schema(fields.get("parameters"))
     if schema is not None and not isinstance(schema, dict):
         raise BadRequest(f"'{param}.parameters' must be an object", param=f"{param}.parameters")
+    description = fields.get("description")
     return Tool(
         name=_text(fields.get("name"), f"{param}.name"),
-        description=fields.get("description"),
+        description=None if description is None else _text(description, f"{param}.description"),
         schema=schema,
         source=Source(NAME, declaration),
     )

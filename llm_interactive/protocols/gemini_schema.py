@@ -192,7 +192,8 @@ class _Dialect:
         written["type"] = "OBJECT"
         written["properties"] = {str(name): self.write(inner, inside) for name, inner in properties.items()}
         required = schema.get("required")
-        names = [name for name in required if name in properties] if isinstance(required, list) else []
+        wanted = required if isinstance(required, list) else []
+        names = [name for name in wanted if isinstance(name, str) and name in properties]
         if names:
             written["required"] = list(dict.fromkeys(names))
 

@@ -84,8 +84,8 @@ class OpenAIChat(Protocol):
             reasoning=_read_reasoning(body),
             output=_read_format(_expect(format_, dict, "response_format")) if format_ is not None else None,
             stream=bool(body.get("stream")),
-            include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
-            user=body.get("safety_identifier") or body.get("user"),
+            include_usage=bool((_optional(body, "stream_options", dict) or {}).get("include_usage")),
+            user=_optional(body, "safety_identifier", str) or _optional(body, "user", str),
             metadata=body.get("metadata"),
             owned={key: value for key, value in body.items() if key not in openai_chat_request.CANONICAL_KEYS},
             client_headers={name: call.headers[name] for name in VENDOR_HEADERS if name in call.headers},
@@ -128,23 +128,28 @@ def _list(body: dict[str, Json], key: str) -> list[Json]:
     return [] if value is None else list(_expect(value, list, key))
 
 
+def _optional(holder: dict[str, Json], key: str, kind: type, inside: str = "") -> Any:
+    value = holder.get(key)
+    return None if value is None else _expect(value, kind, f"{inside}.{key}" if inside else key)
+
+
 def _read_message(message: Json, param: str) -> Message:
     _expect(message, dict, param)
-    role = message.get("role")
+    role, name = message.get("role"), _optional(message, "name", str, param)
     if role not in ROLES:
         raise BadRequest(f"'{param}.role' must be one of {', '.join(ROLES)}, not {role!r}", param=f"{param}.role")
     parts = list(_read_content(message.get("content"), f"{param}.content"))
     if role in ("tool", "function"):
-        call_id = message.get("tool_call_id") or message.get("name") or ""
-        result = ToolResult(call_id=call_id, parts=tuple(parts), name=message.get("name"))
+        call_id = _optional(message, "tool_call_id", str, param) or name or ""
+        result = ToolResult(call_id=call_id, parts=tuple(parts), name=name)
         return Message(role="tool", parts=(result,), source=Source(NAME, message))
     if role == "assistant":
         parts = [*_read_thinking(message), *parts, *_read_calls(message, param)]
-        if message.get("refusal"):
-            parts.append(Refusal(text=message["refusal"]))
+        if refusal := _optional(message, "refusal", str, param):
+            parts.append(Refusal(text=refusal))
         if message.get("audio"):
             parts.append(Opaque(what="audio", source=Source(NAME, message["audio"])))
-    return Message(role=role, parts=tuple(parts), name=message.get("name"), source=Source(NAME, message))
+    return Message(role=role, parts=tuple(parts), name=name, source=Source(NAME, message))
 
 
 def _read_content(content: Json, param: str) -> list[Part]:
@@ -253,18 +258,18 @@ def _read_tool(tool: Json, param: str) -> Tool | Opaque:
     source = Source(NAME, tool)
     match tool:
         case {"type": "custom", "custom": {"name": str(name)} as custom}:
-            description, format_ = custom.get("description"), custom.get("format")
+            description, format_ = _optional(custom, "description", str, param), custom.get("format")
             return Tool(name=name, description=description, custom=True, format=format_, source=source)
         case {"function": {"name": str(name)} as function}:
             return Tool(
                 name=name,
-                description=function.get("description"),
-                schema=function.get("parameters"),
+                description=_optional(function, "description", str, param),
+                schema=_optional(function, "parameters", dict, param),
                 strict=function.get("strict"),
                 source=source,
             )
         case {"name": str(name), "input_schema": dict(schema)}:  # Anthropic's shape (T9)
-            return Tool(name=name, description=tool.get("description"), schema=schema)
+            return Tool(name=name, description=_optional(tool, "description", str, param), schema=schema)
         case {"type": str(kind)} if kind != "function":
             return Opaque(what=kind, source=source)
     raise BadRequest(f"'{param}' needs a 'function' with a 'name'", param=param)
@@ -328,9 +333,9 @@ def _read_format(format_: dict[str, Json]) -> OutputFormat | None:
         case {"type": "json_schema", "json_schema": dict(wrapped)}:
             return OutputFormat(
                 kind="json_schema",
-                schema=wrapped.get("schema"),
-                name=wrapped.get("name"),
-                description=wrapped.get("description"),
+                schema=_optional(wrapped, "schema", dict, "response_format"),
+                name=_optional(wrapped, "name", str, "response_format"),
+                description=_optional(wrapped, "description", str, "response_format"),
                 strict=wrapped.get("strict"),
                 source=source,
             )

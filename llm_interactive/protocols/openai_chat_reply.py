@@ -85,19 +85,24 @@ def read_reasoning_detail(detail: Json) -> Thinking | None:
 
 
 def read_usage(usage: dict[str, Json]) -> Usage:
-    details = usage.get("prompt_tokens_details") or {}
-    cached = details.get("cached_tokens")
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details, "cached_tokens")
     if cached is None:
-        cached = usage.get("prompt_cache_hit_tokens")  # DeepSeek
+        cached = _count(usage, "prompt_cache_hit_tokens")  # DeepSeek
     if cached is None:
-        cached = usage.get("cached_tokens")  # Moonshot
-    read, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
+        cached = _count(usage, "cached_tokens")  # Moonshot
+    read, output = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
     if reasoning and read is not None and output is not None and usage.get("total_tokens") == read + output + reasoning:
         output += reasoning  # xAI counts reasoning beside the completion
     if cached and read is not None and cached > read:
         cached = None  # impossible numbers, seen from Azure
-    return Usage(read, output, cached, details.get("cache_write_tokens"), reasoning, raw=usage, origin=NAME)
+    return Usage(read, output, cached, _count(details, "cache_write_tokens"), reasoning, raw=usage, origin=NAME)
+
+
+def _count(holder: Json, key: str) -> int | None:
+    value = holder.get(key) if isinstance(holder, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def write_usage(usage: Usage) -> dict[str, Json]:
@@ -154,7 +159,7 @@ class _Decoder:
         text = delta.get("content")
         if type(text) is not str or not text or choice.get("error") or chunk.get("usage") or chunk.get("error"):
             return None
-        return TextDelta(text, choice.get("index") or 0)
+        return TextDelta(text, _count(choice, "index") or 0)
 
     def chunk(self, chunk: dict[str, Json], place: str) -> list[Event]:
         if chunk.get("error"):
@@ -163,7 +168,7 @@ class _Decoder:
         choices = chunk.get("choices")
         for position, choice in enumerate(choices if isinstance(choices, list) else ()):
             if isinstance(choice, dict):
-                events += self.choice(choice, choice.get("index") or 0 if place == "delta" else position, place)
+                events += self.choice(choice, _count(choice, "index") or 0 if place == "delta" else position, place)
                 if choice.get("error"):
                     events.append(Failed(_stream_error(choice)))
         usage = chunk.get("usage")
@@ -186,7 +191,7 @@ class _Decoder:
         if reason and not state.ended:
             state.ended = True
             events += [ToolCallEnded(slot, number) for slot in state.open]
-            unified = REASONS.get(reason, "other")
+            unified = REASONS.get(str(reason), "other")
             if unified == "stop" and state.slots:
                 unified = "tool_calls"  # T18
             events.append(Ended(Reason(unified, str(reason), NAME), number))
