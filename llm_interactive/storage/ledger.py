@@ -3,11 +3,15 @@
 `await ledger.record(row)` returns when the row is committed: kill -9 cannot lose it then (SPEC 10). A database that
 cannot be written never holds up a request: the wait ends after `patience` seconds, later ones do not wait at all, the
 trouble is logged once, and the rows stay in a bounded buffer until writing works again. Rows hold no secrets: whoever
-records them has redacted `error` and `notes`.
+records them has redacted what came from outside.
+
+In quiet moments, and now and then without them, the thread brings the sums up to date (usage_sums.py), deletes rows
+that are older than they are to be kept, and syncs; each step is short, so that nobody waits long for the file.
 """
 
 import asyncio
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -15,13 +19,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby, islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from llm_interactive.events import Json, Usage
+from llm_interactive.storage import usage_sums
 from llm_interactive.storage.migrations import connect
 
 type Cell = str | int | float | None
@@ -32,8 +37,12 @@ log = logging.getLogger(__name__)
 LONGEST_TEXT = 4000
 """Characters kept of a text; a provider's error page may be any size."""
 BATCH = 1000
-SYNC_WHEN_IDLE = 1.0
-"""Seconds of quiet. A power cut loses no more than the rows since the last one."""
+QUIET = 1.0
+"""Seconds. A power cut loses no more than the rows since the last of them."""
+TIDIED = 2000
+"""Rows that are summed up, or deleted, in one step: some 20 ms."""
+FORGET_EVERY = 3600.0
+"""Seconds between two looks for rows that are too old."""
 
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 ADVICE = {
@@ -116,19 +125,21 @@ def no_price(row: UsageRow) -> Decimal | None:
 class Ledger:
     """Starts its thread at once; the thread opens the file, and calls `price`. Several event loops may use it.
 
-    `capacity`: rows kept in memory while the database cannot be written; more are lost, which is logged. `patience`:
-    seconds that a lock or a slow disk is waited for; `retry_after`: seconds between attempts while there is trouble."""
+    `keep_days`: days (of UTC) before today whose rows are kept, None for all. `capacity`: rows kept in memory while the
+    database cannot be written; more are lost, which is logged. `patience`: seconds that a lock or a slow disk is waited
+    for; `retry_after`: seconds between attempts while there is trouble."""
 
     def __init__(
         self,
         path: Path,
         price: Price = no_price,
         *,
+        keep_days: int | None = None,
         patience: float = 2.0,
         retry_after: float = 1.0,
         capacity: int = 20_000,
     ) -> None:
-        self._file = _LedgerFile(path, patience * 0.75)  # a lock is named as the cause before waiting ends
+        self._file = _LedgerFile(path, patience * 0.75, keep_days)  # a lock is named as the cause before waiting ends
         self._price = price
         self._patience = patience
         self._retry_after = retry_after
@@ -193,6 +204,7 @@ class Ledger:
             if closing or time.monotonic() >= self._retry_at:
                 self._write()
             self._release()
+            self._file.tidy()
         self._file.close()
         if self._backlog:
             log.error("%s: %d usage rows could not be written and are lost", self._file.path, len(self._backlog))
@@ -208,15 +220,13 @@ class Ledger:
                     self._waiting.append(saved)
                 item = self._queue.get_nowait()
         except Empty:
-            if not self._backlog:
-                self._file.sync()
             return False
         return True
 
     def _pause(self) -> float | None:
         if self._backlog:
             return max(0.0, self._retry_at - time.monotonic())
-        return SYNC_WHEN_IDLE if self._file.unsynced else None
+        return self._file.tidy_in
 
     def _cost(self, row: UsageRow) -> Decimal | None:
         if row.cost is not None:
@@ -261,10 +271,12 @@ class Ledger:
 class _LedgerFile:
     """The database as the thread sees it. After any failure it is closed, and opened anew by the next write."""
 
-    def __init__(self, path: Path, patience: float) -> None:
+    def __init__(self, path: Path, patience: float, keep_days: int | None) -> None:
         self.path = path
-        self.unsynced = False
         self._patience = patience
+        self._keep_days = keep_days
+        self._tidy_at = self._forget_at = time.monotonic()
+        self._unsummed = 0
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None
 
@@ -283,12 +295,37 @@ class _LedgerFile:
                 self._set_aside(error)
             self._insert(rows)
 
-    def sync(self) -> None:
-        """Bring what was committed through to the disk. Failing is no trouble: the next write will tell."""
-        self.unsynced = False
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    @property
+    def tidy_in(self) -> float | None:
+        """Seconds until `tidy` has something to do if nothing is written meanwhile; None: it has not."""
+        return None if self._tidy_at == math.inf else max(0.0, self._tidy_at - time.monotonic())
+
+    def tidy(self) -> None:
+        """One step of what is not urgent. Failing is no trouble: the next write will tell."""
+        now = time.monotonic()
+        if now < self._tidy_at:
+            return
+        try:
+            nothing_there = self._connection is None and not self.path.exists()
+            if nothing_there or not self._tidy_more(now):
+                self._tidy_at = self._forget_at if self._keep_days is not None else math.inf
+        except (OSError, sqlite3.Error):
+            self.close()
+            self._tidy_at = now + QUIET
+
+    def _tidy_more(self, now: float) -> bool:
+        """Whether there is still something to do."""
+        connection = self._open()
+        if usage_sums.sum_up(connection, TIDIED):
+            return True
+        self._unsummed = 0
+        if self._keep_days is not None and now >= self._forget_at:
+            first = datetime.now(UTC) - timedelta(days=self._keep_days)
+            if usage_sums.forget(connection, f"{first:%Y-%m-%d}", TIDIED):
+                return True
+            self._forget_at = now + FORGET_EVERY
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return False
 
     def close(self) -> None:
         connection, self._connection, self._opened = self._connection, None, None
@@ -296,14 +333,19 @@ class _LedgerFile:
             with suppress(sqlite3.Error):
                 connection.close()
 
-    def _insert(self, rows: Sequence[tuple[Cell, ...]]) -> None:
+    def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = connect(self.path, self._patience)
             self._opened = _identity(self.path)
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(INSERT, rows)
-        self._connection.execute("COMMIT")
-        self.unsynced = True
+        return self._connection
+
+    def _insert(self, rows: Sequence[tuple[Cell, ...]]) -> None:
+        connection = self._open()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(INSERT, rows)
+        connection.execute("COMMIT")
+        self._unsummed += len(rows)
+        self._tidy_at = time.monotonic() + (QUIET if self._unsummed < TIDIED else 0.0)
 
     def _set_aside(self, error: sqlite3.Error) -> None:
         name = f"{self.path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"

@@ -74,7 +74,31 @@ def m004_create_cooldowns(db: Database) -> None:
     db.table("cooldowns").create(columns, pk=("service", "model", "key"))
 
 
-MIGRATIONS: Sequence[Migration] = (m001_create_usage, m002_index_usage, m003_create_sessions, m004_create_cooldowns)
+def m005_create_usage_days(db: Database) -> None:
+    """Sums of the rows, see usage_sums.py; `usage_summed` holds the id of the last row that is in them."""
+    db.conn.execute(
+        """
+        CREATE TABLE usage_days (
+            date TEXT, session TEXT, project TEXT, username TEXT, backend TEXT, model TEXT, caller_name TEXT,
+            requests INTEGER, errors INTEGER, failovers INTEGER, loops INTEGER, estimated INTEGER, unpriced INTEGER,
+            priced INTEGER, prompt_tokens INTEGER, cached_tokens INTEGER, cache_write_tokens INTEGER,
+            completion_tokens INTEGER, reasoning_tokens INTEGER, total_tokens INTEGER, cost REAL,
+            timed INTEGER, execution_time REAL, execution_times BLOB, begun INTEGER, ttft REAL, ttfts BLOB,
+            PRIMARY KEY (date, session, project, username, backend, model, caller_name)
+        ) WITHOUT ROWID
+        """
+    )
+    db.conn.execute("CREATE TABLE usage_summed (id INTEGER)")
+    db.conn.execute("INSERT INTO usage_summed VALUES (0)")
+
+
+MIGRATIONS: Sequence[Migration] = (
+    m001_create_usage,
+    m002_index_usage,
+    m003_create_sessions,
+    m004_create_cooldowns,
+    m005_create_usage_days,
+)
 
 
 def connect(path: Path, patience: float = 2.0) -> sqlite3.Connection:

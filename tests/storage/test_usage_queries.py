@@ -1,4 +1,8 @@
+import functools
+import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -7,7 +11,7 @@ from typing import Any
 import pytest
 
 from llm_interactive.storage.ledger import Ledger, UsageRow
-from llm_interactive.storage.usage_queries import SHAPE, Filters, recent, stats, today
+from llm_interactive.storage.usage_queries import SHAPE, Filters, cursor, every, recent, stats, today
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 type Fill = Callable[..., Any]
@@ -94,7 +98,7 @@ async def test_recent_gives_as_many_as_asked(path: Path, fill: Fill) -> None:
     assert recent(path, -1) == []
 
 
-@pytest.mark.parametrize("name", ["project", "backend", "model", "username", "session"])
+@pytest.mark.parametrize("name", ["project", "backend", "model", "username", "session", "caller_name"])
 async def test_every_filter_filters_rows_and_figures(path: Path, fill: Fill, name: str) -> None:
     await fill({name: "wanted"}, {name: "wanted' OR 1=1 --"}, {}, {name: "wanted"})
     assert ids(recent(path, filters=Filters(**{name: "wanted"}))) == ["r3", "r0"]
@@ -112,13 +116,13 @@ async def test_stats_sum_up_a_period(path: Path, fill: Fill) -> None:
         {"prompt_tokens": 9999, "timestamp": NOW - timedelta(days=31)},
     )
     found = stats(path, 30, now=NOW)
-    assert list(found) == ["period_stats", "model_rankings", "by_day", "by_project", "days"]
+    assert list(found)[:5] == ["period_stats", "model_rankings", "by_day", "by_project", "days"]
     assert found["days"] == 30
     period = found["period_stats"]
     assert {name: period[name] for name in ("requests", "errors", "unpriced")} == {
         "requests": 4,
         "errors": 1,
-        "unpriced": 2,
+        "unpriced": 1,
     }
     assert period["sum_prompt_tokens"] == 401
     assert period["sum_cached_tokens"] == 40
@@ -151,27 +155,94 @@ async def test_stats_sum_up_a_period(path: Path, fill: Fill) -> None:
     ]
 
 
-async def test_times_are_those_of_replies(path: Path, fill: Fill) -> None:
-    times = [{"execution_time": float(number), "ttft": number / 10} for number in range(100, 0, -1)]
-    refused = [{"status": 429, "error": "quota", "execution_time": 0.001}] * 50
-    await fill(*times, *refused, {"execution_time": None, "ttft": None})
-    period = stats(path, 1, now=NOW)["period_stats"]
-    assert (period["p50_execution_time"], period["p95_execution_time"]) == (50.0, 95.0)
-    assert (period["p50_ttft"], period["p95_ttft"]) == (5.0, 9.5)
+async def test_times_are_those_of_replies_and_first_tokens_those_of_streams(path: Path, fill: Fill) -> None:
+    times = [{"execution_time": float(number), "ttft": number / 10, "stream": True} for number in range(100, 0, -1)]
+    refused = [{"status": 429, "error": "quota", "execution_time": 0.001, "ttft": 0.001, "stream": True}] * 50
+    await fill(*times, *refused, {"ttft": 99.0}, {"execution_time": None, "ttft": None, "stream": True})
+    found = stats(path, 1, now=NOW)
+    period = found["period_stats"]
+    near = functools.partial(pytest.approx, rel=0.033)
+    assert (period["p50_execution_time"], period["p95_execution_time"]) == (near(50.0), near(95.0))
+    assert (period["p50_ttft"], period["p95_ttft"]) == (near(5.0), near(9.5))
     assert period["avg_execution_time"] == 50.5
     assert period["sum_execution_time"] == 5050.0
+    assert found["by_model"][0]["p95_ttft"] == near(9.5)
 
 
 async def test_one_time_is_every_percentile(path: Path, fill: Fill) -> None:
     await fill({"execution_time": 2.0})
     period = stats(path, 1, now=NOW)["period_stats"]
-    assert (period["p50_execution_time"], period["p95_execution_time"]) == (2.0, 2.0)
+    assert period["p50_execution_time"] == period["p95_execution_time"] == pytest.approx(2.0, rel=0.033)
     assert (period["avg_ttft"], period["p50_ttft"], period["p95_ttft"]) == (None, None, None)
 
 
-async def test_a_period_of_days_goes_back_as_many_times_24_hours(path: Path, fill: Fill) -> None:
-    await fill({"timestamp": NOW - timedelta(hours=23)}, {"timestamp": NOW - timedelta(hours=25)})
+async def test_a_period_is_today_and_the_days_before(path: Path, fill: Fill) -> None:
+    await fill({"timestamp": NOW - timedelta(hours=11)}, {"timestamp": NOW - timedelta(hours=13)})
     assert [stats(path, days, now=NOW)["period_stats"]["requests"] for days in (-1, 0, 1, 2, 10**12)] == [0, 0, 1, 2, 2]
+    assert [len(list(every(path, days, now=NOW))) for days in (0, 1, 2)] == [0, 1, 2]
+
+
+async def test_what_was_stopped_moved_on_or_has_no_price_is_counted(path: Path, fill: Fill) -> None:
+    await fill(
+        {"end_reason": "loop", "notes": "a loop"},
+        {"notes": "failover: openai:gpt-4o key 1: 429 quota; more"},
+        {"notes": "no failover: at all", "estimated": True, "prompt_tokens": 1},
+        {"status": 429, "error": "quota"},
+    )
+    period = stats(path, 1, now=NOW)["period_stats"]
+    names = ("requests", "errors", "failovers", "loops", "estimated", "unpriced")
+    assert [period[name] for name in names] == [4, 1, 1, 1, 1, 3], "what was refused costs nothing"
+
+
+async def test_figures_by_model_client_user_and_session(path: Path, fill: Fill) -> None:
+    await fill(
+        {"caller_name": "Codex", "session": "a", "username": "u", "prompt_tokens": 1},
+        {"caller_name": "Codex", "session": "b", "model": "m2", "prompt_tokens": 2},
+        {"session": "b", "prompt_tokens": 4},
+    )
+    found = stats(path, 1, now=NOW)
+
+    def tokens(table: str, name: str) -> list[tuple[Any, int]]:
+        return [(row[name], row["total_tokens"]) for row in found[table]]
+
+    assert tokens("by_model", "model") == [("openai:gpt-4o", 5), ("openai:m2", 2)]
+    assert tokens("by_client", "caller_name") == [(None, 4), ("Codex", 3)]
+    assert tokens("by_user", "username") == [("anonymous", 6), ("u", 1)]
+    assert tokens("by_session", "session") == [("b", 6), ("a", 1)]
+    only = stats(path, 1, Filters(session="b", caller_name="Codex"), NOW)
+    assert only["period_stats"]["sum_total_tokens"] == 2
+    assert [row["session"] for row in only["by_session"]] == ["b"]
+
+
+async def test_pages_neither_repeat_nor_leave_out_rows(path: Path, fill: Fill) -> None:
+    """Also among rows of one moment, and while others come and go."""
+    await fill(*[{"timestamp": NOW - timedelta(seconds=number // 3)} for number in range(10)])
+    everything = ids(recent(path))
+    seen = []
+    before = None
+    while page := recent(path, 3, before=before):
+        seen += ids(page)
+        before = cursor(page[-1])
+        await fill({"request_id": "newer", "timestamp": NOW + timedelta(days=1)})
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DELETE FROM usage WHERE id = ?", (page[-1]["id"],))
+    assert seen == everything
+
+
+@pytest.mark.parametrize("before", ["", "x", "2026-11-23T12:00:00.000Z", "2026-11-23T12:00:00.000Z_1 OR 1", "_1"])
+def test_a_cursor_of_ones_own_making_is_refused(path: Path, before: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(before) + "$"):
+        recent(path, before=before)
+
+
+async def test_a_file_without_sums_tells_the_same(path: Path, fill: Fill) -> None:
+    """As an older version leaves it."""
+    await fill({"prompt_tokens": 3, "cost": Decimal("0.5")}, {"model": "m2"})
+    found = stats(path, 30, now=NOW)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE usage_days")
+        connection.execute("DROP TABLE usage_summed")
+    assert stats(path, 30, now=NOW) == found
 
 
 async def test_today_is_since_midnight_where_the_user_is(path: Path, fill: Fill) -> None:
@@ -185,6 +256,9 @@ async def test_today_is_since_midnight_where_the_user_is(path: Path, fill: Fill)
     assert today(path, "s", helsinki) == {
         "requests": 2,
         "errors": 0,
+        "failovers": 0,
+        "loops": 0,
+        "estimated": 0,
         "prompt_tokens": 15,
         "cached_tokens": 0,
         "cache_write_tokens": 0,
