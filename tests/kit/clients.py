@@ -6,6 +6,7 @@ ask(proxy, "Hello?", stream=True, session="mine").text
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import anthropic
@@ -30,10 +31,28 @@ class Answer:
     model: str = ""
 
 
+# An SDK's client takes long to make.
+
+
+@cache
+def _openai(url: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=20)
+
+
+@cache
+def _anthropic(url: str) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=f"{url}/anthropic", api_key="none", max_retries=0, timeout=20)
+
+
+@cache
+def _gemini(url: str) -> genai.Client:
+    return genai.Client(api_key="none", http_options=types.HttpOptions(base_url=url, timeout=20_000))
+
+
 def ask_chat(
     proxy: RunningProxy, said: Said, *, model: str = "demo:echo", stream: bool = False, session: str = "s", **more: Any
 ) -> Answer:
-    client = openai.OpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0, timeout=20)
+    client = _openai(proxy.url)
     messages: Any = [{"role": role, "content": text} for role, text in turns(said)]
     asked: Any = {"model": model, "messages": messages, "extra_headers": {"x-session-id": session}, **more}
     completions = client.chat.completions
@@ -51,7 +70,7 @@ def ask_chat(
 def ask_responses(
     proxy: RunningProxy, said: Said, *, model: str = "demo:echo", stream: bool = False, session: str = "s", **more: Any
 ) -> Answer:
-    client = openai.OpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0, timeout=20)
+    client = _openai(proxy.url)
     messages: Any = [{"role": role, "content": text} for role, text in turns(said)]
     asked: Any = {"model": model, "input": messages, "extra_headers": {"x-session-id": session}, **more}
     if stream:
@@ -67,7 +86,7 @@ def ask_responses(
 def ask_anthropic(
     proxy: RunningProxy, said: Said, *, model: str = "demo:echo", stream: bool = False, session: str = "s", **more: Any
 ) -> Answer:
-    client = anthropic.Anthropic(base_url=f"{proxy.url}/anthropic", api_key="none", max_retries=0, timeout=20)
+    client = _anthropic(proxy.url)
     messages: Any = [{"role": role, "content": text} for role, text in turns(said)]
     asked: Any = {"model": model, "messages": messages, "max_tokens": 4000, **more}
     asked["extra_headers"] = {"x-session-id": session}
@@ -85,13 +104,12 @@ def ask_anthropic(
 def ask_gemini(
     proxy: RunningProxy, said: Said, *, model: str = "demo:echo", stream: bool = False, session: str = "s", **more: Any
 ) -> Answer:
-    options = types.HttpOptions(base_url=proxy.url, headers={"x-session-id": session}, timeout=20_000)
-    client = genai.Client(api_key="none", http_options=options)
     contents: Any = [
         {"role": "model" if role == "assistant" else role, "parts": [{"text": text}]} for role, text in turns(said)
     ]
-    asked: Any = {"model": model, "contents": contents, **more}
-    models = client.models
+    options = types.HttpOptions(headers={"x-session-id": session})
+    asked: Any = {"model": model, "contents": contents, "config": {"http_options": options}, **more}
+    models = _gemini(proxy.url).models
     answers = [*models.generate_content_stream(**asked)] if stream else [models.generate_content(**asked)]
     parts = [
         part for each in answers if each.candidates and each.candidates[0].content
