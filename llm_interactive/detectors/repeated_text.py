@@ -21,7 +21,7 @@ LISTED = re.compile(r"\s*([-*+•|>#]|\d+[.)]\s)")
 CODE_ENDS = (",", ";", "{", "}", "(", ")", "[", "]", "|", ">", "\\")
 SET_OUT_FACTOR = 4
 LONG_FACTOR = 2
-PORTION = 256
+PORTION = 128
 """Characters worked on at once; bounds the memory that a huge piece takes."""
 
 
