@@ -63,6 +63,15 @@ class ModelFacts:
     mid_system: bool = False
     """Takes system messages between turns (Anthropic's newest)."""
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_completion_tokens"
+    max_temperature: float = 2.0
+    takes_without_reasoning: frozenset[str] = frozenset()
+    """Those of `refuses` that it takes while it is told not to think."""
+    reasons_by_default: bool = True
+    """Whether it thinks where nothing is said."""
+    switch: Literal["thinking", "enable_thinking", "chat_template_kwargs"] = "thinking"
+    """The Chat Completions field that turns thinking on and off, for "toggle"."""
+    forced_tools: bool = True
+    """Takes a forced tool while it thinks (TRAPS T20)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ from llm_interactive.protocols.base import (
     Target,
     WireRequest,
 )
-from llm_interactive.protocols.openai_chat_request import CAPABILITIES, NAME, VENDOR_HEADERS
+from llm_interactive.protocols.openai_chat_config import CANONICAL_KEYS, NAME
+from llm_interactive.protocols.openai_chat_request import CAPABILITIES, VENDOR_HEADERS
 
 __all__ = ["CAPABILITIES", "NAME", "PROTOCOL", "OpenAIChat"]
 
@@ -87,7 +88,7 @@ class OpenAIChat(Protocol):
             include_usage=bool((_optional(body, "stream_options", dict) or {}).get("include_usage")),
             user=_optional(body, "safety_identifier", str) or _optional(body, "user", str),
             metadata=body.get("metadata"),
-            owned={key: value for key, value in body.items() if key not in openai_chat_request.CANONICAL_KEYS},
+            owned={key: value for key, value in body.items() if key not in CANONICAL_KEYS},
             client_headers={name: call.headers[name] for name in VENDOR_HEADERS if name in call.headers},
             source=Source(NAME, body),
         )
@@ -324,6 +325,8 @@ def _read_reasoning(body: dict[str, Json]) -> Reasoning:
             return Reasoning(enabled=kind != "disabled", effort=effort, budget=thinking.get("budget_tokens"))
         case {"enable_thinking": bool(enabled)}:  # Qwen
             return Reasoning(enabled=enabled, effort=effort, budget=body.get("thinking_budget"))
+        case {"chat_template_kwargs": {"enable_thinking": bool(enabled)}}:  # vLLM, SGLang
+            return Reasoning(enabled=enabled, effort=effort)
     return Reasoning(enabled=effort != "none" if isinstance(effort, str) else None, effort=effort)
 
 

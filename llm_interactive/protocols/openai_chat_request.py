@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from llm_interactive import wire_json
 from llm_interactive.conversation import (
@@ -11,9 +10,7 @@ from llm_interactive.conversation import (
     Media,
     Message,
     Opaque,
-    OutputFormat,
     Part,
-    Reasoning,
     Refusal,
     Text,
     Thinking,
@@ -24,30 +21,17 @@ from llm_interactive.conversation import (
 )
 from llm_interactive.errors import CannotExpress
 from llm_interactive.protocols.base import Json, Notes, Target, WireRequest
-
-NAME = "openai_chat"
+from llm_interactive.protocols.efforts import with_forced_tool
+from llm_interactive.protocols.openai_chat_config import (
+    FIELD_KEYS,
+    NAME,
+    misfits,
+    write_output,
+    write_reasoning,
+    write_sampling,
+)
 
 VENDOR_HEADERS = ("openai-organization", "openai-project", "openai-beta", "http-referer", "x-title")
-
-FIELD_KEYS: Mapping[str, tuple[str, ...]] = {
-    "model": ("model",),
-    "messages": ("messages",),
-    "system": (),
-    "tools": ("tools",),
-    "tool_choice": ("tool_choice", "parallel_tool_calls"),
-    "sampling": (
-        "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty", "n", "logprobs",
-        "top_logprobs", "logit_bias", "stop", "max_tokens", "max_completion_tokens",
-    ),
-    "reasoning": ("reasoning_effort", "reasoning", "thinking", "enable_thinking", "thinking_budget"),
-    "output": ("response_format",),
-    "stream": ("stream", "stream_options"),
-    "user": ("user", "safety_identifier"),
-    "metadata": ("metadata",),
-}  # fmt: skip
-"""Which wire keys a field of the conversation owns."""
-
-CANONICAL_KEYS = frozenset(key for keys in FIELD_KEYS.values() for key in keys)
 
 CAPABILITIES: Mapping[str, str] = {
     "system": "carried",
@@ -97,18 +81,16 @@ SENDS_REASONING_BACK: Mapping[str, str] = {
 }
 """Services that want the reasoning of earlier turns back, and the key they read it from (TRAPS T57)."""
 
-EFFORT_OF_BUDGET = ((0, "none"), (512, "minimal"), (4096, "low"), (16384, "medium"), (10**9, "high"))
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-MAX_STOPS = 4
 NO_RESULT = "(no result was recorded)"
 
 
 def write_request(conversation: Conversation, target: Target, notes: Notes) -> WireRequest:
     own = conversation.read_by(NAME)
+    conversation = with_forced_tool(conversation, target, notes)
     names: dict[str, str] = {}
     if own is not None:
         body = dict(own)
-        fields: Iterable[str] = conversation.changed
+        fields: Iterable[str] = conversation.changed | misfits(body, conversation, target)
     else:
         body, fields = {}, FIELD_KEYS
         names = _short_names(conversation)
@@ -352,87 +334,6 @@ def _choice(choice: ToolChoice) -> Json:
     return choice.mode
 
 
-def _write_sampling(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
-    sampling, facts = conversation.sampling, target.facts
-    values: dict[str, Json] = {
-        key: getattr(sampling, key)
-        for key in FIELD_KEYS["sampling"]
-        if key not in ("stop", "max_tokens", "max_completion_tokens") and getattr(sampling, key) is not None
-    }
-    if sampling.stop:
-        if len(sampling.stop) > MAX_STOPS:
-            notes.add(f"stop: only the first {MAX_STOPS} of {len(sampling.stop)} sequences are sent")
-        values["stop"] = list(sampling.stop[:MAX_STOPS])
-    if target.vendor == "openai" and "top_k" in values:
-        del values["top_k"]
-        notes.add("top_k: not sent, OpenAI has no such parameter")
-    said = [key for key in facts.one_of if key in values]
-    for key in sorted((facts.refuses & values.keys()) | set(said[1:])):
-        del values[key]
-        notes.add(f"{key}: not sent, {target.model} refuses it")
-    if "n" in values and values["n"] == 1:
-        del values["n"]
-    if sampling.max_tokens is not None:
-        limit = facts.max_output or sampling.max_tokens
-        if sampling.max_tokens > limit:
-            notes.add(f"max_tokens: {limit} is sent, the most that {target.model} writes")
-        values[facts.max_tokens_key] = min(sampling.max_tokens, limit)
-    return values
-
-
-def _effort(reasoning: Reasoning, efforts: tuple[str, ...]) -> str:
-    effort = reasoning.effort
-    if reasoning.enabled is False:
-        effort = "none"
-    elif effort is None and reasoning.budget is not None:
-        effort = next(word for most, word in EFFORT_OF_BUDGET if reasoning.budget <= most)
-    effort = effort or "medium"
-    if not efforts or effort in efforts:
-        return effort
-    rank = EFFORTS.index(effort) if effort in EFFORTS else EFFORTS.index("medium")
-    return min(efforts, key=lambda word: abs(EFFORTS.index(word) - rank))
-
-
-def _write_reasoning(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
-    reasoning, facts = conversation.reasoning, target.facts
-    if reasoning.enabled is None and reasoning.effort is None and reasoning.budget is None:
-        return {}
-    on = reasoning.enabled is not False
-    if facts.reasoning == "none":
-        if on:
-            notes.add(f"reasoning: not sent, {target.model} does not reason")
-        return {}
-    if target.vendor == "openrouter":
-        if reasoning.budget and not reasoning.effort:
-            return {"reasoning": {"max_tokens": reasoning.budget}}
-        return {"reasoning": {"effort": _effort(reasoning, ()), "enabled": on}}
-    if facts.reasoning == "toggle":
-        if target.vendor == "qwen":
-            budget = {"thinking_budget": reasoning.budget} if on and reasoning.budget else {}
-            return {"enable_thinking": on, **budget}
-        return {"thinking": {"type": "enabled" if on else "disabled"}}
-    return {"reasoning_effort": _effort(reasoning, facts.efforts)}
-
-
-def _write_output(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
-    output = conversation.output
-    if output is None or (output.kind == "text" and output.read_by(NAME) is None):
-        return {}
-    own = output.read_by(NAME)
-    return {"response_format": own if own is not None else _format(output)}
-
-
-def _format(output: OutputFormat) -> Json:
-    if output.kind == "json_object":
-        return {"type": "json_object"}
-    schema: dict[str, Any] = {"name": output.name or "answer", "schema": output.schema or {}}
-    if output.description is not None:
-        schema["description"] = output.description
-    if output.strict is not None:
-        schema["strict"] = output.strict
-    return {"type": "json_schema", "json_schema": schema}
-
-
 def _write_user_name(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
     return {"user": conversation.user} if conversation.user else {}
 
@@ -456,9 +357,9 @@ _WRITERS = {
     "system": _nothing,
     "tools": _write_tools,
     "tool_choice": _write_tool_choice,
-    "sampling": _write_sampling,
-    "reasoning": _write_reasoning,
-    "output": _write_output,
+    "sampling": write_sampling,
+    "reasoning": write_reasoning,
+    "output": write_output,
     "stream": _nothing,  # set for every request, see write_request
     "user": _write_user_name,
     "metadata": _write_metadata,

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import corpus
 
+from llm_interactive.backends.providers import FAMILIES
 from llm_interactive.errors import BadRequest
 from llm_interactive.events import Failed
 from llm_interactive.protocols import NAMES, named
-from llm_interactive.protocols.base import Notes, Protocol
+from llm_interactive.protocols.base import Notes, Protocol, Target
 
 protocols = pytest.mark.parametrize("name", NAMES)
 
@@ -63,7 +64,7 @@ def test_requests_go_on_as_they_came(name: str) -> None:
         if sample.status == 400 and refuses(protocol, sample):
             continue  # and so did the vendor
         conversation = protocol.read_request(sample.body, recorded.call_of(sample))
-        sent = protocol.write_request(conversation, recorded.target(name, sample.model), Notes()).body
+        sent = protocol.write_request(conversation, Target(FAMILIES[name], sample.model, FAMILIES[name]), Notes()).body
         wanted, found = (without_injected(body) for body in (sample.body, sent))
         assert list(found.items()) == list(wanted.items()), sample.id
 
