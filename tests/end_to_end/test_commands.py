@@ -234,21 +234,31 @@ TEN_TURNS = [
 TEXTS = ["My name is Ada.", "What is my name?", "Is this lost?", "Why?", "And now?", "Goodbye."]
 
 
-@pytest.mark.parametrize("protocol", ["openai_chat", "anthropic_messages", "gemini", "openai_responses"])
-def test_ten_turns_with_commands(tmp_path: Path, upstream: Upstream, protocol: str) -> None:
+def test_ten_turns_with_commands(tmp_path: Path, upstream: Upstream) -> None:
     """No byte of a command or of the proxy's own answers reaches the model, and each request begins with the last one's
     messages, so that prompt caches keep working. In the middle the proxy is killed and started again."""
     upstream.script = lambda request: chat(f"Answer {len(upstream.requests)}.")
-    history: list[tuple[str, str]] = []
+    histories: dict[str, list[tuple[str, str]]] = {protocol: [] for protocol in CLIENTS}
+    requests: dict[str, list[Any]] = {protocol: [] for protocol in CLIENTS}
     port = None
     for half in (TEN_TURNS[:5], TEN_TURNS[5:]):
         with running_proxy(at(upstream), home=tmp_path, port=port) as proxy:
             port = proxy.port
-            for text in half:
-                history.append(("user", text))
-                history.append(("assistant", CLIENTS[protocol](proxy, history, model="openai:gpt-4o").text))
+            for protocol, history in histories.items():
+                upstream.requests[:] = requests[protocol]
+                for text in half:
+                    history.append(("user", text))
+                    answer = CLIENTS[protocol](proxy, history, model="openai:gpt-4o", session=protocol)
+                    history.append(("assistant", answer.text))
+                requests[protocol] = [*upstream.requests]
             proxy.kill()
-    requests = [request.json["messages"] for request in upstream.requests]
+    for each in requests.values():
+        look_at_ten_turns([request.json["messages"] for request in each])
+        body = b"".join(request.body for request in each)
+        assert not any(word in body for word in (b"!/", b"Proxy", b"set to", b"cmd not found", b"nowhere", b"Session"))
+
+
+def look_at_ten_turns(requests: list[list[dict[str, Any]]]) -> None:
     assert len(requests) == 5
     answers = [assistant(f"Answer {number}.") for number in range(1, 6)]
     ada, name, lost, why, now, bye = map(user, TEXTS)
@@ -256,8 +266,6 @@ def test_ten_turns_with_commands(tmp_path: Path, upstream: Upstream, protocol: s
     assert flat(requests[-1]) == flat(expected)
     for earlier, later in pairwise(requests):
         assert later[: len(earlier)] == earlier
-    body = b"".join(request.body for request in upstream.requests)
-    assert not any(word in body for word in (b"!/", b"Proxy", b"set to", b"cmd not found", b"nowhere", b"Session"))
 
 
 def flat(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
