@@ -102,3 +102,32 @@ def test_a_body_that_is_cut_off_is_named(encoding: str) -> None:
 
 def test_gzip_may_have_several_members() -> None:
     assert compression.decoded(gzip.compress(DATA) + gzip.compress(DATA), "gzip", LIMIT) == DATA + DATA
+
+
+def test_bombs_in_pieces_of_a_reply_do_not_go_off() -> None:
+    zeros = bytes(compression.MAX_GROWTH * 4)
+    for encoding, bomb in {
+        "gzip": gzip.compress(zeros),
+        "deflate": zlib.compress(zeros),
+        "br": brotli.compress(zeros, quality=1),
+        "zstd": zstandard.compress(zeros),
+    }.items():
+        with pytest.raises(compression.Bomb, match="becomes more than 16 MiB"):
+            compression.decoder(encoding)(bomb)
+
+
+def test_a_large_reply_in_pieces_is_no_bomb() -> None:
+    text = bytes(range(256)) * 8192 * 10
+    for encoding, data in {"gzip": gzip.compress(text), "br": brotli.compress(text, quality=1),
+                           "zstd": zstandard.compress(text)}.items():  # fmt: skip
+        decode = compression.decoder(encoding)
+        assert b"".join(decode(data[i : i + 100]) for i in range(0, len(data), 100)) == text
+
+
+def test_many_members_and_many_stages_are_refused() -> None:
+    member = gzip.compress(b"x")
+    assert compression.decoded(member * compression.MAX_MEMBERS, "gzip", 10_000) == b"x" * compression.MAX_MEMBERS
+    with pytest.raises(BadRequest, match="more than 100 parts"):
+        compression.decoded(member * (compression.MAX_MEMBERS + 1), "gzip", 10_000)
+    with pytest.raises(BadRequest, match="has 4 stages, at most 3 are undone"):
+        compression.decoded(b"", "gzip, gzip, gzip, gzip", 10_000)

@@ -1,9 +1,11 @@
-"""The doors of the proxy: who may pass through mitmproxy to other hosts, and how long a wrong key waits for its answer
-(SPEC 3). The gateway asks it from its hooks.
+"""The doors of the proxy: who may pass through mitmproxy to other hosts, how long a wrong key waits for its answer
+(SPEC 3), and where a connection may go for which a prompt named the URL (SPEC 9). The gateway asks it from its hooks.
 """
 
 import asyncio
 import logging
+import socket
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from mitmproxy import ctx, http
@@ -11,13 +13,16 @@ from mitmproxy.connection import Client
 from mitmproxy.proxy.mode_specs import RegularMode, Socks5Mode, UpstreamMode
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from llm_interactive import access, entry
+from llm_interactive import access, entry, url_guard
 from llm_interactive.errors import NotAuthenticated, ProxyError
+from llm_interactive.exchange import Exchange
+from llm_interactive.mitm.closing import close_for_good
 from llm_interactive.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 AUTHORIZATION = "proxy-authorization"
+MOST_NAMED = 1000
 PAUSE = "llm_pause"
 """In a flow's metadata: seconds that its answer must wait."""
 
@@ -28,6 +33,8 @@ class Entrance:
         self._wrong_keys = access.WrongKeys()
         self._let_in: set[str] = set()
         """Clients that showed the key when they asked for a tunnel."""
+        self._named: OrderedDict[tuple[str, int], None] = OrderedDict()
+        """Places that prompts named."""
 
     # to the gateway
 
@@ -106,7 +113,19 @@ class Entrance:
     def gone(self, client: Client) -> None:
         self._let_in.discard(client.id)
 
-    def before_connection(self, data: ServerConnectionHookData) -> None:
+    # to other hosts
+
+    def sends(self, exchange: Exchange) -> None:
+        """Where a prompt named the place, what its name resolves to must be checked when it is connected to."""
+        outgoing = exchange.outgoing
+        if outgoing is None or exchange.tries[-1].attempt.backend.allowed is None:
+            return
+        self._named[outgoing.host, outgoing.port] = None
+        self._named.move_to_end((outgoing.host, outgoing.port))
+        if len(self._named) > MOST_NAMED:
+            self._named.popitem(last=False)
+
+    async def before_connection(self, data: ServerConnectionHookData) -> None:
         if data.server.error or data.server.address is None:
             return
         host, port = data.server.address[:2]
@@ -116,6 +135,31 @@ class Entrance:
                 data.server.error = "set proxyauth to serve SOCKS to other machines"
         elif own and port == own[1] and access.is_loopback(host):
             data.server.error = "this proxy does not call itself"
+        elif (host, port) in self._named:
+            addresses = await _addresses(host, port)
+            if not all(self._may_connect(each, host, port) for each in addresses):
+                data.server.error = f"{host} is at an address that prompts may not name: {', '.join(addresses)}"
+
+    def after_connection(self, data: ServerConnectionHookData) -> None:
+        """The name may have resolved to something else by then (DNS rebinding). Nothing was sent yet."""
+        if data.server.address is None or data.server.peername is None:
+            return
+        host, port = data.server.address[:2]
+        if (host, port) in self._named and not self._may_connect(data.server.peername[0], host, port):
+            logger.warning("%s turned out to be at %s, which prompts may not name", host, data.server.peername[0])
+            close_for_good(data.client, data.server)
+
+    def _may_connect(self, address: str, host: str, port: int) -> bool:
+        return url_guard.may_connect(address, host, self._settings().allowed_urls, port)
+
+
+async def _addresses(host: str, port: int) -> list[str]:
+    """None at all where the name cannot be resolved: then there is no connection either."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return sorted({str(address[0]) for *_, address in found})
 
 
 def _has_own_authentication() -> bool:

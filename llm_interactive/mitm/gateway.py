@@ -335,6 +335,7 @@ class Gateway:
                 exchange.redact()
                 exchange.plan()
                 exchange.next_attempt()
+                self._entrance.sends(exchange)
                 await self._count(exchange)
         except ProxyError as error:
             exchange.fail(error)
@@ -387,6 +388,7 @@ class Gateway:
                 else:
                     await asyncio.sleep(min(exchange.waits or 0.0, LOOK_AGAIN) + random.random() * SPREAD)
                 exchange.next_attempt()
+            self._entrance.sends(exchange)
             await self._count(exchange)
         except Exception:  # without an answer the client would wait for ever
             logger.exception("The next attempt could not be made")
@@ -412,8 +414,11 @@ class Gateway:
     def error(self, flow: http.HTTPFlow) -> None:
         self._forget(flow)
 
-    def server_connect(self, data: ServerConnectionHookData) -> None:
-        self._entrance.before_connection(data)
+    async def server_connect(self, data: ServerConnectionHookData) -> None:
+        await self._entrance.before_connection(data)
+
+    def server_connected(self, data: ServerConnectionHookData) -> None:
+        self._entrance.after_connection(data)
 
     def server_disconnected(self, data: ServerConnectionHookData) -> None:
         close_for_good(data.client, data.server)
