@@ -14,8 +14,8 @@ import openai
 import pytest
 from kit.clients import CLIENTS
 from kit.proxy import RunningProxy, running_proxy
-from kit.replies import chat, chat_stream
-from kit.upstream import Upstream
+from kit.replies import Reply, chat, chat_stream
+from kit.upstream import Request, Upstream
 
 from llm_interactive import __version__
 
@@ -237,7 +237,13 @@ TEXTS = ["My name is Ada.", "What is my name?", "Is this lost?", "Why?", "And no
 def test_ten_turns_with_commands(tmp_path: Path, upstream: Upstream) -> None:
     """No byte of a command or of the proxy's own answers reaches the model, and each request begins with the last one's
     messages, so that prompt caches keep working. In the middle the proxy is killed and started again."""
-    upstream.script = lambda request: chat(f"Answer {len(upstream.requests)}.")
+    asking: list[Any] = []
+
+    def answer(request: Request) -> Reply:
+        asking.append(request)
+        return chat(f"Answer {len(asking)}.")
+
+    upstream.script = answer
     histories: dict[str, list[tuple[str, str]]] = {protocol: [] for protocol in CLIENTS}
     requests: dict[str, list[Any]] = {protocol: [] for protocol in CLIENTS}
     port = None
@@ -245,12 +251,11 @@ def test_ten_turns_with_commands(tmp_path: Path, upstream: Upstream) -> None:
         with running_proxy(at(upstream), home=tmp_path, port=port) as proxy:
             port = proxy.port
             for protocol, history in histories.items():
-                upstream.requests[:] = requests[protocol]
+                asking = requests[protocol]
                 for text in half:
                     history.append(("user", text))
-                    answer = CLIENTS[protocol](proxy, history, model="openai:gpt-4o", session=protocol)
-                    history.append(("assistant", answer.text))
-                requests[protocol] = [*upstream.requests]
+                    text_of_answer = CLIENTS[protocol](proxy, history, model="openai:gpt-4o", session=protocol).text
+                    history.append(("assistant", text_of_answer))
             proxy.kill()
     for each in requests.values():
         look_at_ten_turns([request.json["messages"] for request in each])
@@ -430,7 +435,7 @@ def test_two_clients_of_one_session_at_once(start_proxy: Start) -> None:
     assert sorted(listed.split(", ")) == sorted(f"{name}:k" for name in names)
 
 
-def test_a_locked_database_is_said_and_nothing_is_lost(start_proxy: Start) -> None:
+def test_a_locked_database_is_text_of_answerand_nothing_is_lost(start_proxy: Start) -> None:
     proxy = start_proxy({})
     assert said(post(proxy, [user("!/set(project=a)")])) == "project set to a"
     with closing(sqlite3.connect(proxy.data / "proxy.db", isolation_level=None)) as other:
