@@ -19,6 +19,7 @@ FENCE_LINE = 200
 RULERS = frozenset("-–—=_*#~+.·•|:/\\<>^'`\"")
 LISTED = re.compile(r"\s*([-*+•|>#]|\d+[.)]\s)")
 CODE_ENDS = (",", ";", "{", "}", "(", ")", "[", "]", "|", ">", "\\")
+LITERALS = re.compile(r"\b(?:true|false|null|none|nan)\b", re.IGNORECASE)
 SET_OUT_FACTOR = 4
 LONG_FACTOR = 2
 PORTION = 128
@@ -81,8 +82,10 @@ def kind_of(pattern: str, fenced: bool) -> Kind:
 
 
 def _is_data(pattern: str) -> bool:
-    """Less than a third letters; f does not count, since 64 of them are the largest 256-bit number."""
-    return 3 * sum(char.isalpha() and char not in "fF" for char in pattern) < len(pattern)
+    """Less than a third letters. f does not count, since 64 of them are the largest 256-bit number, nor do words of
+    data; the repeats may begin in the middle of one."""
+    letters = sum(char.isalpha() and char not in "fF" for char in LITERALS.sub("", pattern * 3))
+    return letters < len(pattern)
 
 
 def _is_rows(pattern: str) -> bool:

@@ -221,6 +221,7 @@ ROWS = {
     "zeros": "0",
     "largest number": "f",
     "numbers": "0, 1, ",
+    "values": "null, true, ",
     "board of emoji": "🟩🟦",
     "markup": "<td></td>\n",
 }
