@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from llm_interactive.protocols.base import Call, Operation
 
@@ -90,7 +90,7 @@ def recognise(method: str, target: str, headers: Mapping[str, str]) -> Call | No
 
 def _model(match: re.Match[str]) -> str | None:
     groups = match.groupdict()
-    return groups["model"].removeprefix("models/") if groups.get("model") else None
+    return unquote(groups["model"]).removeprefix("models/") if groups.get("model") else None
 
 
 def _owner(path: str, headers: Mapping[str, str], query: str) -> str:

@@ -46,7 +46,7 @@ from llm_interactive.mitm.upstream import LlmHttpLayer
 from llm_interactive.protocols.base import Call
 from llm_interactive.redaction.redactor import Redactor
 from llm_interactive.redaction.restore import PlaceholdersOfSessions
-from llm_interactive.routing.choice import Naming
+from llm_interactive.routing.choice import Naming, named
 from llm_interactive.routing.cooldowns import Cooldowns
 from llm_interactive.sessions import Session, Sessions
 from llm_interactive.settings import Settings
@@ -369,7 +369,9 @@ class Gateway:
         try:
             call = entry.recognise(flow.request.method, flow.request.path, headers)
             if call is not None and call.operation in ("models", "model"):
-                return await self._models.answer(replace(call, protocol=protocol.name), self._configuration.backends)
+                configuration = self._configuration
+                own = named(configuration.naming, configuration.server)
+                return await self._models.answer(replace(call, protocol=protocol.name), configuration.backends, own)
             return await management.answer(flow.request, protocol, self._configured(), self._recorder)
         except ProxyError as error:
             return management.error_response(protocol, error)

@@ -5,12 +5,14 @@ import logging
 import time
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mitmproxy import http
+from pydantic import SecretStr
 
 from llm_interactive import protocols, wire_json
 from llm_interactive.backends import catalog
-from llm_interactive.backends.catalog import ConfiguredBackend
+from llm_interactive.backends.catalog import Account, ConfiguredBackend
 from llm_interactive.errors import NotFound
 from llm_interactive.mitm.management import json_response
 from llm_interactive.protocols.base import Call, ModelEntry
@@ -31,18 +33,24 @@ class ModelsList:
     def __init__(self) -> None:
         self._lists: dict[str, list[ModelEntry]] = {}
         self._due: dict[str, float] = {}
+        self._asked: set[str] = set()
+        """Backends that have answered or failed before: nobody waits for them."""
         self._fetching: dict[str, asyncio.Task[None]] = {}
 
     def forget(self) -> None:
         self._due.clear()
+        self._asked.clear()
 
     def number_known(self, backend: str) -> int | None:
         """How many models a backend has, None where it was not asked yet."""
         return len(self._lists[backend]) if backend in self._lists else None
 
-    async def answer(self, call: Call, backends: Mapping[str, ConfiguredBackend]) -> http.Response:
+    async def answer(
+        self, call: Call, backends: Mapping[str, ConfiguredBackend], own: Mapping[str, str]
+    ) -> http.Response:
+        """`own`: further names that a client may ask for, and what each is."""
         protocol = protocols.named(call.protocol)
-        models = await self.of(backends)
+        models = [ModelEntry(name, owner=kind) for name, kind in own.items()] + await self.of(backends)
         if call.operation == "models":
             return json_response(200, protocol.write_models(models))
         for model in models:
@@ -58,7 +66,7 @@ class ModelsList:
             if self._due.get(backend.name, 0.0) <= now and backend.name not in self._fetching:
                 task = asyncio.create_task(self._fetch(backend))
                 self._fetching[backend.name] = task
-            if backend.name in self._fetching:
+            if backend.name in self._fetching and backend.name not in self._asked:
                 waiting.append(self._fetching[backend.name])
         if waiting:
             await asyncio.wait(waiting, timeout=PATIENCE)
@@ -66,6 +74,8 @@ class ModelsList:
 
     async def _fetch(self, backend: ConfiguredBackend) -> None:
         try:
+            if backend.account is not None:
+                backend = await _signed_in(backend, backend.account)
             models = await asyncio.to_thread(_ask, backend)
         except Exception as error:  # a provider can fail in any way; its models are then those known before
             logger.warning("The models of %s could not be fetched: %s", backend.name, error)
@@ -74,7 +84,16 @@ class ModelsList:
             self._lists[backend.name] = models
             self._due[backend.name] = time.monotonic() + FRESH
         finally:
+            self._asked.add(backend.name)
             del self._fetching[backend.name]
+
+
+async def _signed_in(backend: ConfiguredBackend, account: Account) -> ConfiguredBackend:
+    if not account.is_settled:
+        await account.renew()
+    access = account.access()
+    places = dict.fromkeys(backend.protocols, access.base_url)
+    return replace(backend, protocols=places, keys=(SecretStr(access.token),))
 
 
 def _ask(backend: ConfiguredBackend) -> list[ModelEntry]:

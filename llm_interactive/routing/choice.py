@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from llm_interactive import url_guard
 from llm_interactive.backends.catalog import ConfiguredBackend
 from llm_interactive.backends.providers import DEMO, FAMILIES
-from llm_interactive.config_file import FailoverRoute
+from llm_interactive.config_file import FailoverRoute, is_pattern
 from llm_interactive.errors import BadRequest, NotFound
 from llm_interactive.protocols.base import Call
 from llm_interactive.routing.resolution import EACH_KEY, Element, Leg, Names, patterns, resolve, without_route
@@ -97,6 +97,12 @@ class Choice:
         if known is not None and any(url_guard.same_origin(url, base) for base in known.protocols.values()):
             there = replace(there, keys=known.keys, headers=known.headers)
         return {OWN_URL: there, **{name: each for name, each in self.backends.items() if name != OWN_URL}}
+
+
+def named(naming: Naming, server: Server) -> dict[str, str]:
+    """Names beside those of models that a client may ask for, and what each is."""
+    aliases = dict.fromkeys((name for name in naming.names.aliases if not is_pattern(name)), "alias")
+    return {**aliases, **dict.fromkeys(routes_of(naming.names.routes, server), "route")}
 
 
 def routes_of(configured: Mapping[str, FailoverRoute], server: Server) -> Mapping[str, FailoverRoute]:
