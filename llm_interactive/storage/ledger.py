@@ -39,7 +39,7 @@ LONGEST_TEXT = 4000
 BATCH = 1000
 QUIET = 1.0
 """Seconds. A power cut loses no more than the rows since the last of them."""
-TIDIED = 2000
+TIDIED = 500
 """Rows that are summed up, or deleted, in one step: some 20 ms."""
 FORGET_EVERY = 3600.0
 """Seconds between two looks for rows that are too old."""

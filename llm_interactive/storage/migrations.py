@@ -79,12 +79,12 @@ def m005_create_usage_days(db: Database) -> None:
     db.conn.execute(
         """
         CREATE TABLE usage_days (
-            date TEXT, session TEXT, project TEXT, username TEXT, backend TEXT, model TEXT, caller_name TEXT,
+            date TEXT, session TEXT, username TEXT, project TEXT, backend TEXT, model TEXT, caller_name TEXT,
             requests INTEGER, errors INTEGER, failovers INTEGER, loops INTEGER, estimated INTEGER, unpriced INTEGER,
             priced INTEGER, prompt_tokens INTEGER, cached_tokens INTEGER, cache_write_tokens INTEGER,
             completion_tokens INTEGER, reasoning_tokens INTEGER, total_tokens INTEGER, cost REAL,
-            timed INTEGER, execution_time REAL, execution_times BLOB, begun INTEGER, ttft REAL, ttfts BLOB,
-            PRIMARY KEY (date, session, project, username, backend, model, caller_name)
+            timed INTEGER, execution_time REAL, begun INTEGER, ttft REAL, execution_times BLOB, ttfts BLOB,
+            PRIMARY KEY (date, session, username, project, backend, model, caller_name)
         ) WITHOUT ROWID
         """
     )

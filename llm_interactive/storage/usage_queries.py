@@ -6,17 +6,19 @@ loop). No file or no table yet is no usage; a locked or damaged file raises sqli
 
 import re
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import reduce
+from itertools import islice
+from operator import add
 from pathlib import Path
 from typing import Any
 
 from llm_interactive.storage import usage_sums
 from llm_interactive.storage.ledger import iso
-from llm_interactive.storage.usage_sums import ALL_SESSIONS, TOKENS
+from llm_interactive.storage.usage_sums import EVERYBODY, TOKENS
 
 type Row = dict[str, Any]
 type Values = dict[str, str | int]
@@ -35,7 +37,9 @@ MEASURED = {"execution_time": "timed", "ttft": "begun"}
 """Times, and how many of them there are."""
 MOST_DAYS = 36_500
 RANKED = ("requests", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
-MOST_SESSIONS = 50
+MOST_NAMES = 50
+MOST_LINES = 50_000
+"""Of sums, read for a list of names that may have no end."""
 TABLES = {"usage": SHAPE, "usage_days": usage_sums.COLUMNS, "usage_summed": ("id",)}
 CURSOR = re.compile(r"([0-9TZ:.-]{1,40})_([0-9]{1,18})")
 
@@ -100,83 +104,100 @@ def today(path: Path, session: str, now: datetime | None = None) -> Row:
     sql = f"SELECT {sums} FROM usage WHERE session = :session AND timestamp >= :since"
     with _reading(path) as connection:
         [found] = _select(connection, sql, {"session": session, "since": iso(midnight)})
-    return found if found["requests"] else _nothing()
+    return {name: value if value is not None or name == "cost" else 0 for name, value in found.items()}
 
 
 def stats(path: Path, days: int = 30, filters: Filters = ALL, now: datetime | None = None) -> Row:
     """The `data` of `/usage/stats` for the last `days` days, today's included."""
     now = now or datetime.now(UTC)
     days = max(0, min(days, MOST_DAYS))
+    by_day, by_model, by_project, by_client = _Totals(), _Totals(), _Totals(), _Totals()
     with _reading(path) as connection:
-        sums = _Sums(connection, _first_day(days, now), filters)
-        totals = sums.by("'all'", "name")
-        by_model = sums.by("backend || ':' || model", "model")
-        return {
-            "period_stats": _period(totals[0] if totals else _nothing(), sums.times_of(None)),
-            "model_rankings": {figure: _ranking(by_model, figure) for figure in RANKED},
-            "by_day": _without_gaps(sums.by("date", "date", order="1"), now),
-            "by_project": sums.by("nullif(project, '')", "project"),
-            "days": days,
-            "by_model": [row | sums.times_of(row["model"]) for row in by_model],
-            "by_client": sums.by("nullif(caller_name, '')", "caller_name"),
-            "by_user": sums.by("username", "username"),
-            "by_session": sums.by_session(),
-        }
+        for date_, project, model, client, *sums in _lines(connection, BROKEN_DOWN, _first_day(days, now), filters):
+            by_day.add(date_, sums)
+            by_model.add(model, sums)
+            by_project.add(project or None, sums)
+            by_client.add(client or None, sums)
+    models = by_model.rows("model", times=True)
+    return {
+        "period_stats": _period(by_day.together()),
+        "model_rankings": {figure: _ranking(models, figure) for figure in RANKED},
+        "by_day": _without_gaps(by_day.rows("date"), now),
+        "by_project": _largest_first(by_project.rows("project")),
+        "days": days,
+        "by_model": _largest_first(models),
+        "by_client": _largest_first(by_client.rows("caller_name")),
+    }
 
 
-class _Sums:
-    """The lines of a period: those of the table, and in a table of this connection's own those that come behind it."""
-
-    def __init__(self, connection: sqlite3.Connection, first: date, filters: Filters) -> None:
-        self._connection = connection
-        where, self._values = _where(filters)
-        columns = ", ".join(usage_sums.COLUMNS)
-        connection.execute(f"CREATE TEMP TABLE later ({columns})")
-        marks = ", ".join("?" * len(usage_sums.COLUMNS))
-        connection.executemany(f"INSERT INTO later VALUES ({marks})", usage_sums.unsummed(connection))
-        connection.execute(f"CREATE TEMP TABLE dates AS {_DATES}", {"first": first.isoformat()})
-        # The dates one by one lead SQLite straight to the lines of one session on each of them.
-        self._lines = " UNION ALL ".join(
-            f"SELECT * FROM {table} WHERE date IN (SELECT date FROM dates) AND {where} AND {{session}}"
-            for table in ("usage_days", "later")
-        )
-        self._wanted = "1" if filters.session else f"session = '{ALL_SESSIONS}'"
-        self._times = self._read_times()
-
-    def by(self, what: str, name: str, *, order: str = "total_tokens DESC, 1") -> list[Row]:
-        """Totals for each of what the expression says."""
-        sql = f"SELECT {what} AS {name}, {_TOTALS} FROM ({self._of(self._wanted)}) GROUP BY 1 ORDER BY {order}"
-        return _select(self._connection, sql, self._values)
-
-    def by_session(self) -> list[Row]:
-        """The largest ones."""
-        lines = self._of(f"session > '{ALL_SESSIONS}'")
-        sql = f"SELECT session, {_TOTALS} FROM ({lines}) GROUP BY 1 ORDER BY total_tokens DESC, 1 LIMIT {MOST_SESSIONS}"
-        return _select(self._connection, sql, self._values)
-
-    def times_of(self, model: str | None) -> Row:
-        """Percentiles of a `backend:model`; None: of all."""
-        return {
-            f"p{percent}_{name}": usage_sums.percentile(self._times[model][f"{name}s"], percent)
-            for name in MEASURED
-            for percent in (50, 95)
-        }
-
-    def _of(self, session: str) -> str:
-        return self._lines.format(session=session)
-
-    def _read_times(self) -> Mapping[str | None, Mapping[str, int]]:
-        times: defaultdict[str | None, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-        sql = f"SELECT backend || ':' || model, {', '.join(usage_sums.TIMES)} FROM ({self._of(self._wanted)})"
-        for model, *histograms in self._connection.execute(sql, self._values):
-            for name, histogram in zip(usage_sums.TIMES, histograms, strict=True):
-                times[model][name] += usage_sums.counts_of(histogram)
-        for name in usage_sums.TIMES:
-            times[None][name] = sum(each[name] for each in tuple(times.values()))
-        return times
+def largest(path: Path, name: str, days: int = 30, filters: Filters = ALL, now: datetime | None = None) -> list[Row]:
+    """The users or sessions (`name` is "username" or "session") with the most tokens; where there are too many of them
+    to look at, among those of late."""
+    totals = _Totals()
+    with _reading(path) as connection:
+        first = _first_day(days, now or datetime.now(UTC))
+        for who, *sums in islice(_lines(connection, (name,), first, filters), MOST_LINES):
+            totals.add(who, sums)
+    return _largest_first(totals.rows(name))[:MOST_NAMES]
 
 
-_TOTALS = ", ".join(f"sum({name}) AS {name}" for name in (*SUMMED, "priced", *MEASURED, *MEASURED.values()))
+class _Totals:
+    """Sums by name; a line is the values of `ADDED` in their order."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str | None, list[Any]] = {}
+
+    def add(self, name: str | None, line: list[Any]) -> None:
+        known = self._sums.get(name)
+        self._sums[name] = line if known is None else list(map(add, known, line))
+
+    def rows(self, name: str, *, times: bool = False) -> list[Row]:
+        return [{name: value} | _row(sums, times=times) for value, sums in self._sums.items()]
+
+    def together(self) -> Row:
+        return _row(reduce(lambda one, other: list(map(add, one, other)), self._sums.values(), _NOTHING), times=True)
+
+
+BROKEN_DOWN = ("date", "nullif(project, '')", "backend || ':' || model", "nullif(caller_name, '')")
+ADDED = (*SUMMED, "priced", *MEASURED, *MEASURED.values(), *usage_sums.TIMES)
+_NOTHING: list[Any] = [0] * len(ADDED)
+
+
+def _row(sums: list[Any], *, times: bool = False) -> Row:
+    row = dict(zip(ADDED, sums, strict=True))
+    row["cost"] = row["cost"] if row["priced"] else None
+    for name in MEASURED:
+        counts = row.pop(f"{name}s")
+        if times:
+            row |= {f"p{percent}_{name}": usage_sums.percentile(counts, percent) for percent in (50, 95)}
+    return row
+
+
+def _lines(connection: sqlite3.Connection, what: Sequence[str], first: date, filters: Filters) -> Iterator[list[Any]]:
+    """What these expressions say, then the values of `ADDED`, for each wanted line: those of the table, newest first,
+    and in a table of this connection's own those that come behind it."""
+    later = usage_sums.unsummed(connection)
+    connection.execute(f"CREATE TEMP TABLE later ({', '.join(usage_sums.COLUMNS)})")
+    connection.executemany(f"INSERT INTO later VALUES ({', '.join('?' * len(usage_sums.COLUMNS))})", later)
+    connection.execute(f"CREATE TEMP TABLE dates AS {_DATES}", {"first": first.isoformat()})
+    where, values = _where(filters)
+    # The dates one by one lead SQLite straight to the wanted lines of each of them.
+    where = " AND ".join(("date IN (SELECT date FROM dates)", where, *_whose(what, filters)))
+    sums = (name if name != "cost" else "coalesce(cost, 0)" for name in ADDED)
+    columns = ", ".join((*what, *sums))
+    for table in ("later", "usage_days"):
+        for line in connection.execute(f"SELECT {columns} FROM {table} WHERE {where} ORDER BY date DESC", values):
+            yield [*line[:-2], usage_sums.read(line[-2]), usage_sums.read(line[-1])]
+
+
+def _whose(what: Sequence[str], filters: Filters) -> Iterator[str]:
+    """Which of the three kinds of lines (usage_sums.py) count every call once."""
+    by_session = bool(filters.session) or "session" in what
+    by_user = by_session or bool(filters.username) or "username" in what
+    yield f"session {'>' if by_session else '='} '{EVERYBODY}'"
+    yield f"username {'>' if by_user else '='} '{EVERYBODY}'"
+
+
 _DATES = """
     WITH RECURSIVE found(date) AS (
         SELECT min(date) FROM usage_days WHERE date >= :first
@@ -195,21 +216,27 @@ def _first_day(days: int, now: datetime) -> date:
     return today - timedelta(days=min(days - 1, today.toordinal() - 1))
 
 
-def _period(totals: Row, times: Row) -> Row:
+def _period(totals: Row) -> Row:
     requests = totals["requests"]
     figures: Row = {name: totals[name] for name in COUNTED}
     figures |= {f"sum_{name}": totals[name] for name in (*TOKENS, "cost")}
     figures |= {f"avg_{name}": totals[name] / requests if requests else None for name in TOKENS}
     figures["avg_cost"] = totals["cost"] / totals["priced"] if totals["priced"] else None
-    for name, counted in MEASURED.items():
+    for name, number in MEASURED.items():
         figures[f"sum_{name}"] = totals[name]
-        figures[f"avg_{name}"] = totals[name] / totals[counted] if totals[counted] else None
-    return figures | times
+        figures[f"avg_{name}"] = totals[name] / totals[number] if totals[number] else None
+        figures |= {key: totals[key] for key in (f"p50_{name}", f"p95_{name}")}
+    return figures
 
 
 def _ranking(by_model: list[Row], figure: str) -> list[Row]:
     known = [{"model": row["model"], "value": row[figure]} for row in by_model if row[figure] is not None]
-    return sorted(known, key=lambda entry: -entry["value"])
+    return sorted(known, key=lambda entry: (-entry["value"], entry["model"]))
+
+
+def _largest_first(rows: list[Row]) -> list[Row]:
+    """By the first column where they are equal, so that the order is always the same."""
+    return sorted(rows, key=lambda row: (-row["total_tokens"], str(next(iter(row.values())) or "")))
 
 
 def _without_gaps(by_day: list[Row], now: datetime) -> list[Row]:
@@ -217,15 +244,10 @@ def _without_gaps(by_day: list[Row], now: datetime) -> list[Row]:
     if not by_day:
         return []
     found = {row["date"]: row for row in by_day}
-    first = date.fromisoformat(by_day[0]["date"])
-    last = max(date.fromisoformat(by_day[-1]["date"]), now.astimezone(UTC).date())
+    first = date.fromisoformat(min(found))
+    last = max(date.fromisoformat(max(found)), now.astimezone(UTC).date())
     days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
-    return [found.get(day) or {"date": day, **_nothing()} for day in days]
-
-
-def _nothing() -> Row:
-    sums = (*SUMMED, "priced", *MEASURED, *MEASURED.values())
-    return {name: None if name == "cost" else 0 for name in sums}
+    return [found.get(day) or {"date": day, **_row(_NOTHING)} for day in days]
 
 
 def _where(filters: Filters) -> tuple[str, Values]:

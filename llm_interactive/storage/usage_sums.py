@@ -1,8 +1,9 @@
 """Sums of usage rows by day, so that figures over millions of rows come at once (SPEC 10).
 
-The table `usage_days` has a line for each day (UTC), session, project, user, backend, model and client, and one more
-under the session ALL_SESSIONS for what all sessions have in common with it. `usage_summed` names the last row that is
-in them: `sum_up` goes on from there, whoever wrote the rows, and who reads adds those behind it (`unsummed`).
+The table `usage_days` has lines for each day (UTC), project, backend, model and client: one for all calls together
+(session and username are EVERYBODY), one for each user (session is EVERYBODY), and one for each session and user; these
+two may have any number of names, and nobody who asks for all calls reads theirs. `usage_summed` names the last row that
+is in them: `sum_up` goes on from there, whoever wrote the rows, and who reads adds those behind it (`unsummed`).
 
 Times are kept as histograms: 36 steps for a factor of ten, so that a percentile is right within 3.3 %.
 """
@@ -11,12 +12,13 @@ import math
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-type Line = tuple[str | int | float | bytes | None, ...]
+type Line = tuple[Any, ...]
 """A line of `usage_days`, its columns in order."""
 
-ALL_SESSIONS = ""
-"""No session has an empty name."""
+EVERYBODY = ""
+"""No session and no user has an empty name."""
 
 FAILOVER = "failover: "
 """The notes of a row begin with it when another attempt of the same request had failed before."""
@@ -33,7 +35,8 @@ TIMES = ("execution_times", "ttfts")
 DIMENSIONS = {
     "date": "substr(coalesce(timestamp, ''), 1, 10)",
     "session": "coalesce(nullif(session, ''), 'default')",
-    **{name: f"coalesce({name}, '')" for name in ("project", "username", "backend", "model", "caller_name")},
+    "username": "coalesce(nullif(username, ''), 'anonymous')",
+    **{name: f"coalesce({name}, '')" for name in ("project", "backend", "model", "caller_name")},
 }
 SUMS = {
     "requests": "count(*)",
@@ -47,9 +50,9 @@ SUMS = {
     "cost": "sum(cost)",
     "timed": f"sum({ANSWERED} AND execution_time IS NOT NULL)",
     "execution_time": f"total(CASE WHEN {ANSWERED} THEN execution_time END)",
-    "execution_times": f"group_concat(CASE WHEN {ANSWERED} THEN execution_time END)",
     "begun": f"sum({STREAMED})",
     "ttft": f"total(CASE WHEN {STREAMED} THEN ttft END)",
+    "execution_times": f"group_concat(CASE WHEN {ANSWERED} THEN execution_time END)",
     "ttfts": f"group_concat(CASE WHEN {STREAMED} THEN ttft END)",
 }
 """Columns of `usage_days`, and what they are of rows. `unpriced`: what costs something, but nobody knows how much."""
@@ -124,35 +127,58 @@ def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _lines(connection: sqlite3.Connection, after: int, upto: int) -> Iterator[Line]:
-    """Those of the rows with these ids; for all sessions together there may be several of the same key."""
-    for group in connection.execute(_GROUPS, (after, upto)).fetchall():
-        named = dict(zip(COLUMNS, group, strict=True))
-        for name in TIMES:
-            named[name] = histogram(map(float, named[name].split(","))) if named[name] else b""
-        yield tuple(named.values())
-        yield tuple((named | {"session": ALL_SESSIONS}).values())
+    """Those of the rows with these ids, each once."""
+    found: dict[Line, list[Any]] = {}
+    for date, session, username, *others in connection.execute(_GROUPS, (after, upto)).fetchall():
+        names, sums = tuple(others[:4]), others[4:]
+        for index in _TIMES_AT:
+            sums[index] = counted(map(float, sums[index].split(","))) if sums[index] else 0
+        for who in ((session, username), (EVERYBODY, username), (EVERYBODY, EVERYBODY)):
+            key = (date, *who, *names)
+            known = found.get(key)
+            found[key] = [*sums] if known is None else list(map(_plus, known, sums))
+    for key, sums in found.items():
+        for index in _TIMES_AT:
+            sums[index] = stored(sums[index])
+        yield (*key, *sums)
 
 
-# Histograms: a count of 32 bits for each step, together one large number, so that adding two of them is one addition.
-# Stored from the first step that is not 0: its number in a byte, then the counts.
+_TIMES_AT = tuple(index for index, name in enumerate(SUMS) if name in TIMES)
+
+
+def _plus(one: float | None, other: float | None) -> float | None:
+    """Of costs that may be unknown."""
+    return one if other is None else other if one is None else one + other
+
+
+# Histograms: a count of 32 bits for each step, all of them together one large number. Stored from the first step that
+# is not 0: its number in a byte, then the counts.
 
 _STEPS_A_DECADE = 36
 _SHORTEST = 0.001
 _BITS = 32
 
 
-def histogram(times: Iterable[float]) -> bytes:
-    """Of seconds."""
+def counted(times: Iterable[float]) -> int:
+    """The histogram of some seconds; two of them are added with `+`."""
     counts = 0
     for seconds in times:
         step = math.floor(math.log10(max(seconds, _SHORTEST) / _SHORTEST) * _STEPS_A_DECADE)
         counts += 1 << _BITS * min(step, 255)
-    return _stored(counts)
+    return counts
 
 
-def counts_of(stored: bytes | None) -> int:
-    """To be added up: `sum(map(counts_of, ...))`."""
-    return int.from_bytes(stored[1:], "little") << _BITS * stored[0] if stored else 0
+def stored(counts: int) -> bytes:
+    if not counts:
+        return b""
+    first = ((counts & -counts).bit_length() - 1) // _BITS
+    rest = counts >> _BITS * first
+    return bytes((first,)) + rest.to_bytes((rest.bit_length() + 7) // 8, "little")
+
+
+def read(histogram: bytes | None) -> int:
+    """What was `stored`."""
+    return int.from_bytes(histogram[1:], "little") << _BITS * histogram[0] if histogram else 0
 
 
 def percentile(counts: int, percent: int) -> float | None:
@@ -167,13 +193,5 @@ def percentile(counts: int, percent: int) -> float | None:
     return None
 
 
-def _merged(one: bytes | None, other: bytes | None) -> bytes:
-    return _stored(counts_of(one) + counts_of(other))
-
-
-def _stored(counts: int) -> bytes:
-    if not counts:
-        return b""
-    first = ((counts & -counts).bit_length() - 1) // _BITS
-    rest = counts >> _BITS * first
-    return bytes((first,)) + rest.to_bytes((rest.bit_length() + 7) // 8, "little")
+def _merged(one: bytes | None, other: bytes | None) -> bytes | None:
+    return stored(read(one) + read(other)) if one and other else one or other

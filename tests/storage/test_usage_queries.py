@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llm_interactive.storage.ledger import Ledger, UsageRow
-from llm_interactive.storage.usage_queries import SHAPE, Filters, cursor, every, recent, stats, today
+from llm_interactive.storage.usage_queries import SHAPE, Filters, cursor, every, largest, recent, stats, today
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 type Fill = Callable[..., Any]
@@ -202,16 +202,18 @@ async def test_figures_by_model_client_user_and_session(path: Path, fill: Fill) 
     )
     found = stats(path, 1, now=NOW)
 
-    def tokens(table: str, name: str) -> list[tuple[Any, int]]:
-        return [(row[name], row["total_tokens"]) for row in found[table]]
+    def tokens(table: list[dict[str, Any]], name: str) -> list[tuple[Any, int]]:
+        return [(row[name], row["total_tokens"]) for row in table]
 
-    assert tokens("by_model", "model") == [("openai:gpt-4o", 5), ("openai:m2", 2)]
-    assert tokens("by_client", "caller_name") == [(None, 4), ("Codex", 3)]
-    assert tokens("by_user", "username") == [("anonymous", 6), ("u", 1)]
-    assert tokens("by_session", "session") == [("b", 6), ("a", 1)]
-    only = stats(path, 1, Filters(session="b", caller_name="Codex"), NOW)
-    assert only["period_stats"]["sum_total_tokens"] == 2
-    assert [row["session"] for row in only["by_session"]] == ["b"]
+    assert tokens(found["by_model"], "model") == [("openai:gpt-4o", 5), ("openai:m2", 2)]
+    assert tokens(found["by_client"], "caller_name") == [(None, 4), ("Codex", 3)]
+    assert tokens(largest(path, "username", 1, now=NOW), "username") == [("anonymous", 6), ("u", 1)]
+    assert tokens(largest(path, "session", 1, now=NOW), "session") == [("b", 6), ("a", 1)]
+    only = Filters(session="b", caller_name="Codex")
+    assert stats(path, 1, only, NOW)["period_stats"]["sum_total_tokens"] == 2
+    assert tokens(largest(path, "session", 1, only, NOW), "session") == [("b", 2)]
+    assert tokens(largest(path, "username", 1, only, NOW), "username") == [("anonymous", 2)]
+    assert stats(path, 1, Filters(username="u"), NOW)["period_stats"]["sum_total_tokens"] == 1
 
 
 async def test_pages_neither_repeat_nor_leave_out_rows(path: Path, fill: Fill) -> None:

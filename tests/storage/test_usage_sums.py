@@ -112,7 +112,7 @@ def test_rows_are_summed_whose_numbers_were_given_out_before(path: Path, connect
 
 @pytest.mark.parametrize("seconds", [0.0, 0.0005, 0.001, 0.01, 0.4999, 1.0, 59.9, 3600.0, 10_000.0, 1e9])
 def test_a_time_comes_back_nearly(seconds: float) -> None:
-    counts = usage_sums.counts_of(usage_sums.histogram([seconds]))
+    counts = usage_sums.read(usage_sums.stored(usage_sums.counted([seconds])))
     expected = min(max(seconds, 0.001), 0.001 * 10 ** (255 / 36))
     assert usage_sums.percentile(counts, 50) == pytest.approx(expected, rel=0.034)
 
@@ -120,15 +120,16 @@ def test_a_time_comes_back_nearly(seconds: float) -> None:
 def test_histograms_add_up() -> None:
     chance = random.Random(7)
     times = [chance.expovariate(0.2) for _ in range(3000)]
-    parts = [usage_sums.histogram(times[start::7]) for start in range(7)]
-    assert sum(map(usage_sums.counts_of, parts)) == usage_sums.counts_of(usage_sums.histogram(times))
+    counts = usage_sums.counted(times)
+    parts = [usage_sums.stored(usage_sums.counted(times[start::7])) for start in range(7)]
+    assert sum(map(usage_sums.read, parts)) == counts
     for percent in (1, 50, 95, 99, 100):
         exact = sorted(times)[-(-len(times) * percent // 100) - 1]
-        found = usage_sums.percentile(usage_sums.counts_of(usage_sums.histogram(times)), percent)
+        found = usage_sums.percentile(counts, percent)
         assert found == pytest.approx(max(exact, 0.001), rel=0.034)
 
 
 def test_nothing_has_no_percentile() -> None:
-    assert usage_sums.histogram([]) == b""
-    assert usage_sums.counts_of(b"") == usage_sums.counts_of(None) == 0
+    assert usage_sums.stored(usage_sums.counted([])) == b""
+    assert usage_sums.read(b"") == usage_sums.read(None) == 0
     assert usage_sums.percentile(0, 50) is None
