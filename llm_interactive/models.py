@@ -35,6 +35,9 @@ SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = (
 """How one model is spelled at different places -> the spelling that the facts use; all are tried, in order."""
 
 
+SETS = ("refuses", "takes_without_reasoning")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """Facts of the models whose plain name matches `pattern`, at one backend or (None) at all."""
@@ -89,16 +92,16 @@ def _table() -> dict[str, Any]:
 
 def _rows(table: dict[str, Any]) -> Iterator[Row]:
     for entry in table["facts"]:
-        known = {key: _value(value) for key, value in entry.items() if key not in ("models", "backends", "source")}
-        if "refuses" in known:
-            known["refuses"] = frozenset(known["refuses"])
+        known = {key: _value(key, value) for key, value in entry.items() if key not in ("models", "backends", "source")}
         for backend in entry.get("backends", [None]):
             for pattern in entry["models"]:
                 yield Row(pattern, backend, known)
 
 
-def _value(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _value(key: str, value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    return frozenset(value) if key in SETS else tuple(value)
 
 
 _TABLE = _table()

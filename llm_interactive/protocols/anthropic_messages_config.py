@@ -5,22 +5,14 @@ from typing import Any
 
 from llm_interactive.conversation import Conversation, Opaque, OutputFormat, Text, Tool
 from llm_interactive.errors import CannotExpress
+from llm_interactive.protocols import efforts
 from llm_interactive.protocols.anthropic_messages_errors import NAME
 from llm_interactive.protocols.anthropic_messages_schema import output_schema, tool_schema
 from llm_interactive.protocols.base import Json, Notes, Target
 
 DEFAULT_MAX_TOKENS = 8192
 MIN_BUDGET = 1024
-BUDGET_OF_EFFORT: Mapping[str, int] = {
-    "minimal": 1024,
-    "low": 2048,
-    "medium": 8192,
-    "high": 16384,
-    "xhigh": 24576,
-    "max": 32000,
-}
-EFFORT_OF_BUDGET = ((4096, "low"), (16384, "medium"), (10**9, "high"))
-EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
+CLAUDES = ("low", "medium", "high", "xhigh", "max")
 MODES: Mapping[str, str] = {"auto": "auto", "required": "any", "named": "tool", "none": "none"}
 UNSAID: Mapping[str, str] = {
     "seed": "seed",
@@ -119,20 +111,12 @@ class ConfigWriter:
         return {"tool_choice": written} if choice.mode is not None or choice.parallel is False else {}
 
     def sampling(self) -> dict[str, Json]:
-        sampling, facts = self._conversation.sampling, self._target.facts
+        sampling = self._conversation.sampling
         values: dict[str, Any] = {"max_tokens": self._max_tokens()}
         for key in ("temperature", "top_p", "top_k"):
             if (value := getattr(sampling, key)) is not None:
                 values[key] = value
-        if sampling.temperature is not None and sampling.temperature > 1:
-            self._notes.add(f"temperature: 1 instead of {str(sampling.temperature)[:20]}, Anthropic's most")
-            values["temperature"] = 1
-        for key in sorted(facts.refuses & values.keys()):
-            del values[key]
-            self._notes.add(f"{key}: not sent, {self._target.model} refuses it")
-        for key in [key for key in facts.one_of if key in values][1:]:
-            del values[key]
-            self._notes.add(f"{key}: not sent, {self._target.model} takes one of {', '.join(facts.one_of)}")
+        efforts.fit_sampling(values, self._conversation, self._target, self._notes, hottest=1.0)
         stops = [stop for stop in sampling.stop if stop.strip()]
         if len(stops) < len(sampling.stop):
             self._notes.add("stop: sequences of white space only are not sent, Anthropic refuses them")
@@ -143,12 +127,7 @@ class ConfigWriter:
 
     def _max_tokens(self) -> int:
         asked, limit = self._conversation.sampling.max_tokens, self._target.facts.max_output
-        if asked is None:
-            return limit or DEFAULT_MAX_TOKENS
-        if limit and asked > limit:
-            self._notes.add(f"max_tokens: {limit} instead of {asked}, the most of {self._target.model}")
-            return limit
-        return max(asked, 1)
+        return max(asked, 1) if asked is not None else limit or DEFAULT_MAX_TOKENS
 
     def _note_unsaid(self) -> None:
         sampling = self._conversation.sampling
@@ -160,13 +139,9 @@ class ConfigWriter:
 
     def _thinks(self) -> bool | None:
         reasoning = self._conversation.reasoning
-        if reasoning.enabled is not None:
-            return reasoning.enabled
-        if reasoning.effort == "none" or reasoning.budget == 0:
-            return False
-        if self._conversation.read_by(NAME) is not None and "reasoning" not in self._conversation.changed:
-            return None  # Anthropic's `effort` alone asks for no thinking
-        return True if reasoning.effort or reasoning.budget else None
+        asked = efforts.thinks(reasoning)
+        own = self._conversation.read_by(NAME) is not None and "reasoning" not in self._conversation.changed
+        return None if own and reasoning.enabled is None and asked else asked  # its `effort` asks for no thinking
 
     def thinking(self) -> dict[str, Json]:
         reasoning, facts = self._conversation.reasoning, self._target.facts
@@ -191,26 +166,25 @@ class ConfigWriter:
         """Tokens for thinking; an effort leaves half of what was asked for to the answer (TRAPS T59, T61)."""
         reasoning, facts = self._conversation.reasoning, self._target.facts
         asked = self._conversation.sampling.max_tokens
-        budget = reasoning.budget
-        if budget is None or budget < 0:
-            budget = BUDGET_OF_EFFORT.get(reasoning.effort or "medium", BUDGET_OF_EFFORT["medium"])
-            budget = min(budget, max(MIN_BUDGET, asked // 2)) if asked is not None else budget
-        most = facts.max_budget or budget
-        return max(MIN_BUDGET, facts.min_budget, min(budget, most))
+        if (budget := efforts.budget(reasoning, facts, self._target, self._notes)) is None:
+            budget = efforts.TOKENS["medium"]
+        if asked is not None and (reasoning.budget or 0) <= 0:
+            budget = min(budget, asked // 2)
+        return max(MIN_BUDGET, facts.min_budget, budget)
 
     def effort(self) -> dict[str, Json]:
-        """`output_config.effort`, for models whose thinking is adaptive."""
+        """`output_config.effort`; models whose thinking is adaptive take no other measure."""
         reasoning, facts = self._conversation.reasoning, self._target.facts
-        if facts.reasoning != "adaptive" or self._thinks() is False:
+        said = efforts.says_how_hard(reasoning) if facts.reasoning == "adaptive" else reasoning.effort is not None
+        if not facts.efforts and facts.reasoning != "adaptive":
+            if self._thinks() is None and reasoning.effort:
+                self._notes.add(f"effort {reasoning.effort}: not sent, {self._target.model} has no such setting")
             return {}
-        effort = reasoning.effort
-        if effort is None and reasoning.budget is not None and reasoning.budget > 0:
-            effort = next(word for most, word in EFFORT_OF_BUDGET if reasoning.budget <= most)
-        if effort not in EFFORTS:
-            return {}
-        known = facts.efforts or EFFORTS[1:]
-        rank = EFFORTS.index(effort)
-        return {"effort": min(known, key=lambda word: abs(EFFORTS.index(word) - rank) if word in EFFORTS else 9)}
+        if efforts.thinks(reasoning) is False or not said:
+            if facts.can_disable_reasoning or efforts.thinks(reasoning) is not False:
+                return {}
+            return {"effort": efforts.nearest("minimal", facts.efforts or CLAUDES)}
+        return {"effort": efforts.effort(reasoning, facts.efforts or CLAUDES, self._target, self._notes)}
 
     def output(self) -> dict[str, Json]:
         output = self._conversation.output

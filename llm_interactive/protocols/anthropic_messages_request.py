@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from llm_interactive.conversation import Conversation, Message, Tool
 from llm_interactive.errors import CannotExpress
+from llm_interactive.protocols import efforts
 from llm_interactive.protocols.anthropic_messages_config import ConfigWriter
 from llm_interactive.protocols.anthropic_messages_errors import NAME
 from llm_interactive.protocols.anthropic_messages_history import HistoryWriter
 from llm_interactive.protocols.base import Json, Notes, Target, WireRequest
+from llm_interactive.protocols.efforts import with_forced_tool
 
 VERSION_HEADER = "anthropic-version"
 VERSION = "2023-06-01"
@@ -45,6 +47,13 @@ NOT_COUNTED = frozenset(
     ]
 )  # fmt: skip
 """Keys of a request that its counting does not take."""
+
+UNKNOWN_KINDS: Mapping[str, tuple[str, ...]] = {
+    "budget": ("adaptive",),
+    "none": ("adaptive", "enabled"),
+    "adaptive": ("enabled",),
+}
+"""How a model reasons -> the types of `thinking` that it does not know."""
 
 REFUSED = ("previous_response_id", "conversation", "background", "prompt")
 """Request fields of others without which the request would mean something else (TRAPS T96)."""
@@ -120,6 +129,7 @@ def _wire(
 
 def _body(conversation: Conversation, target: Target, notes: Notes) -> tuple[dict[str, Json], dict[str, str]]:
     own = conversation.read_by(NAME)
+    conversation = with_forced_tool(conversation, target, notes)
     names: dict[str, str] = {}
     if own is not None:
         body = dict(own)
@@ -147,8 +157,7 @@ def _to_write(conversation: Conversation, target: Target, body: dict[str, Json])
         wanted.add("messages")
     if not target.facts.mid_system and any(_must_move(message, target) for message in conversation.messages):
         wanted |= {"messages", "system"}
-    if _is_another(target.model, conversation.model):
-        wanted |= _misfits(body, target)
+    wanted |= _misfits(body, conversation, target)
     if "reasoning" in wanted:
         wanted.add("effort")
     if "output" in wanted:
@@ -161,23 +170,21 @@ def _must_move(message: Message, target: Target) -> bool:
     return message.role in ("system", "developer") and (target.vendor != "anthropic" or message.source is None)
 
 
-def _is_another(model: str, asked: str) -> bool:
-    return asked != model and not asked.endswith((f":{model}", f"/{model}"))
-
-
-def _misfits(body: dict[str, Json], target: Target) -> set[str]:
-    """The client wrote its request for another model (TRAPS T60, T62, T65)."""
+def _misfits(body: dict[str, Json], conversation: Conversation, target: Target) -> set[str]:
+    """What the model is known to refuse as the client wrote it (TRAPS T60, T62, T65)."""
     facts = target.facts
     found = set()
     kind = (body.get("thinking") or {}).get("type")
     effort = (body.get("output_config") or {}).get("effort")
-    if facts.reasoning in ("budget", "none") and (effort or kind not in (None, "enabled", "disabled")):
+    if effort and facts.reasoning in ("budget", "none") and not facts.efforts:
         found.add("reasoning")
-    if facts.reasoning in ("adaptive", "none") and kind == "enabled":
+    if kind in UNKNOWN_KINDS.get(facts.reasoning, ()) and not (kind == "enabled" and facts.takes_budgets):
         found.add("reasoning")
     if kind in ("disabled", "between_tools") and (kind != facts.reasoning_off or not facts.can_disable_reasoning):
         found.add("reasoning")
-    if facts.refuses & body.keys() or (facts.max_output and (body.get("max_tokens") or 0) > facts.max_output):
+    if kind == "enabled" and efforts.misses(conversation.reasoning, facts):
+        found.add("reasoning")
+    if efforts.does_not_fit(conversation, target) or (conversation.sampling.temperature or 0) > 1:
         found.add("sampling")
     return found
 

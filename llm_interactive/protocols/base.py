@@ -63,6 +63,8 @@ class ModelFacts:
     mid_system: bool = False
     """Takes system messages between turns (Anthropic's newest)."""
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_completion_tokens"
+    takes_budgets: bool = False
+    """An "adaptive" Claude that still knows `budget_tokens`."""
     max_temperature: float = 2.0
     takes_without_reasoning: frozenset[str] = frozenset()
     """Those of `refuses` that it takes while it is told not to think."""

@@ -45,8 +45,11 @@ def refused(facts: ModelFacts, reasoning: Reasoning) -> frozenset[str]:
     return facts.refuses - facts.takes_without_reasoning if calm else facts.refuses
 
 
-def fit_sampling(values: dict[str, Any], conversation: Conversation, target: Target, notes: Notes) -> None:
-    """Takes out what the model refuses, and lowers what it takes less of; `values` by names of `Sampling` fields."""
+def fit_sampling(
+    values: dict[str, Any], conversation: Conversation, target: Target, notes: Notes, hottest: float = 2.0
+) -> None:
+    """Takes out what the model refuses, and lowers what it takes less of; `values` by names of `Sampling` fields.
+    `hottest`: the protocol's own limit of the temperature."""
     facts = target.facts
     for name in sorted(refused(facts, conversation.reasoning) & values.keys()):
         del values[name]
@@ -54,7 +57,7 @@ def fit_sampling(values: dict[str, Any], conversation: Conversation, target: Tar
     for name in [name for name in facts.one_of if name in values][1:]:
         del values[name]
         notes.add(f"{name}: not sent, {target.model} takes one of {', '.join(facts.one_of)}")
-    temperature, limit = values.get("temperature"), facts.max_temperature
+    temperature, limit = values.get("temperature"), min(facts.max_temperature, hottest)
     if temperature is not None and temperature > limit:
         values["temperature"] = limit
         notes.add(f"temperature {temperature:g} -> {limit:g}: the most that {target.model} takes")

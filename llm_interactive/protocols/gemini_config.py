@@ -5,9 +5,11 @@ dialect to whoever else speaks this protocol.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from llm_interactive.conversation import Conversation, Opaque, OutputFormat, Tool
 from llm_interactive.errors import CannotExpress
+from llm_interactive.protocols import efforts
 from llm_interactive.protocols.base import Json, Notes, Target
 from llm_interactive.protocols.gemini_errors import NAME
 from llm_interactive.protocols.gemini_schema import to_gemini
@@ -26,9 +28,6 @@ SAMPLING = {
     "stop": "stopSequences",
 }
 
-BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 32768, "max": 32768}
-EFFORT_OF_BUDGET = ((512, "minimal"), (4096, "low"), (16384, "medium"), (10**12, "high"))
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 LEVELS = ("minimal", "low", "medium", "high")
 SEARCH = "web_search"
 """How others' names for their search begin ("web_search_20250305", "web_search_preview")."""
@@ -127,15 +126,13 @@ class ConfigWriter:
         return {"functionCallingConfig": config}
 
     def sampling(self) -> dict[str, Json]:
-        sampling, facts = self.conversation.sampling, self.target.facts
-        values = {name: value for name in SAMPLING if (value := getattr(sampling, name)) not in (None, ())}
-        for name in facts.refuses & values.keys():
-            del values[name]
-            self.notes.add(f"{name}: not sent, {self.target.model} refuses it")
+        sampling = self.conversation.sampling
+        values: dict[str, Any] = {
+            name: value for name in SAMPLING if (value := getattr(sampling, name)) not in (None, ())
+        }
+        efforts.fit_sampling(values, self.conversation, self.target, self.notes)
         if sampling.logit_bias:
             self.notes.add("logit_bias: not sent, Gemini has no such parameter")
-        if sampling.max_tokens is not None and facts.max_output:
-            values["max_tokens"] = min(sampling.max_tokens, facts.max_output)
         if len(sampling.stop) > MAX_STOPS:
             self.notes.add(f"stop: only the first {MAX_STOPS} of {len(sampling.stop)} sequences are sent")
         if "stop" in values:
@@ -155,54 +152,58 @@ class ConfigWriter:
         return {SAMPLING[name]: value for name, value in values.items()}
 
     def reasoning(self) -> dict[str, Json]:
-        reasoning, kind = self.conversation.reasoning, self.target.facts.reasoning
-        if reasoning.enabled is None and reasoning.effort is None and reasoning.budget is None:
-            return {}
-        on = reasoning.enabled is not False and reasoning.effort != "none" and reasoning.budget != 0
-        if kind == "none":
-            if on:
+        reasoning, facts = self.conversation.reasoning, self.target.facts
+        asked = efforts.thinks(reasoning)
+        if asked is None:
+            return {"thinkingConfig": {"includeThoughts": True}} if self._only_wants_to_read() else {}
+        if facts.reasoning == "none":
+            if asked:
                 self.notes.add(f"reasoning: not sent, {self.target.model} does not reason")
             return {}
-        if reasoning.enabled is None and reasoning.budget is None and kind != "level":
+        if reasoning.enabled is None and reasoning.budget is None and facts.reasoning != "level":
             # Claude's effort without thinking: on models that can do without, a budget would ask for thinking
             self.notes.add("effort: not sent, no thinking was asked for")
             return {}
-        config = self._level(on) if kind == "level" else self._budget(on)
-        if on and reasoning.summary is not False:
+        config = self._level(asked) if facts.reasoning == "level" else self._budget(asked)
+        if asked and reasoning.summary is not False:
             config["includeThoughts"] = True
         return {"thinkingConfig": config} if config else {}
 
+    def _only_wants_to_read(self) -> bool:
+        """How hard to think is left to the model."""
+        reasons = self.target.facts.reasoning in ("level", "budget")
+        return self.conversation.reasoning.summary is True and reasons
+
     def _level(self, on: bool) -> dict[str, Json]:
-        reasoning = self.conversation.reasoning
-        taken = [word for word in EFFORTS if word in (self.target.facts.efforts or LEVELS) and word != "none"] or LEVELS
+        reasoning, facts = self.conversation.reasoning, self.target.facts
+        taken = facts.efforts or LEVELS
         if not on:
-            self.notes.add(f"reasoning: {self.target.model} cannot switch it off, the lowest level is asked for")
-            return {"thinkingLevel": taken[0].upper()}
-        effort = reasoning.effort
-        if effort is None and reasoning.budget is not None:
-            effort = next(word for most, word in EFFORT_OF_BUDGET if reasoning.budget <= most)
-        if effort not in EFFORTS:
+            found = efforts.nearest("minimal", taken)
+            self.notes.add(f"reasoning: {self.target.model} cannot switch it off, level {found} is asked for")
+        elif not efforts.says_how_hard(reasoning):
             return {}
-        rank = EFFORTS.index(effort)
-        return {"thinkingLevel": min(taken, key=lambda word: abs(EFFORTS.index(word) - rank)).upper()}
+        else:
+            found = efforts.effort(reasoning, taken, self.target, self.notes)
+        return {"thinkingLevel": found.upper()}
 
     def _budget(self, on: bool) -> dict[str, Json]:
+        """Thinking counts in `maxOutputTokens`: an effort leaves half of it to the answer (TRAPS T59, T61)."""
         reasoning, facts = self.conversation.reasoning, self.target.facts
         if not on:
             if facts.can_disable_reasoning:
                 return {"thinkingBudget": 0}
             self.notes.add(f"reasoning: {self.target.model} cannot switch it off, the smallest budget is asked for")
             return {"thinkingBudget": facts.min_budget}
-        budget = reasoning.budget
+        budget = efforts.budget(reasoning, facts, self.target, self.notes)
         if budget is None:
-            budget = BUDGETS.get(reasoning.effort or "", -1)
-        if budget < 0:
             return {"thinkingBudget": -1}
-        if self.conversation.sampling.max_tokens is not None:
-            budget = min(budget, self.conversation.sampling.max_tokens - 1)
-        if facts.max_budget is not None:
-            budget = min(budget, facts.max_budget)
-        return {"thinkingBudget": max(budget, facts.min_budget)}
+        limit = self.conversation.sampling.max_tokens
+        if limit is not None:
+            most = max(facts.min_budget, limit - 1 if reasoning.budget else limit // 2)
+            if budget > most:
+                self.notes.add(f"thinking budget {budget} -> {most}: it must be below max_tokens")
+            budget = min(budget, most)
+        return {"thinkingBudget": budget}
 
     def output(self) -> dict[str, Json]:
         output: OutputFormat | None = self.conversation.output

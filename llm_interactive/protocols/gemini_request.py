@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from llm_interactive.conversation import Conversation, Tool
 from llm_interactive.errors import CannotExpress
+from llm_interactive.protocols import efforts
 from llm_interactive.protocols.base import Json, Notes, Target, WireRequest
 from llm_interactive.protocols.gemini_config import SAMPLING, ConfigWriter
 from llm_interactive.protocols.gemini_contents import ContentsWriter, mid_system
@@ -117,7 +118,8 @@ def _body(conversation: Conversation, target: Target, notes: Notes) -> tuple[dic
     names: dict[str, str] = {}
     if own is not None:
         body = dict(own_body(own))
-        fields = [field for field in FIELD_KEYS if field in conversation.changed]
+        wanted = conversation.changed | _misfits(conversation, target)
+        fields = [field for field in FIELD_KEYS if field in wanted]
         if "model" in body and target.model != conversation.model:
             body["model"] = _resource(target.model)
         if "messages" in fields and "system" not in fields and mid_system(conversation):
@@ -135,6 +137,17 @@ def _body(conversation: Conversation, target: Target, notes: Notes) -> tuple[dic
         _put(body, "generationConfig", own_words, own_words)
         notes.add(f"generationConfig {', '.join(own_words)}: set in this session")
     return body, {short: name for name, short in names.items()}
+
+
+def _misfits(conversation: Conversation, target: Target) -> frozenset[str]:
+    """Fields of the client's own request that the model is known to refuse as they are (TRAPS T60)."""
+    reasoning, kind = conversation.reasoning, target.facts.reasoning
+    other_words = (kind == "budget" and reasoning.effort is not None) or (kind == "level" and reasoning.budget == 0)
+    misses = {
+        "sampling": efforts.does_not_fit(conversation, target),
+        "reasoning": other_words or efforts.misses(reasoning, target.facts),
+    }
+    return frozenset(field for field, it_does in misses.items() if it_does)
 
 
 def _writers(

@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from llm_interactive.conversation import Conversation, Opaque, OutputFormat, Reasoning, Text, Thinking, Tool, ToolChoice
+from llm_interactive.conversation import Conversation, Opaque, OutputFormat, Text, Thinking, Tool, ToolChoice
 from llm_interactive.errors import CannotExpress
+from llm_interactive.protocols import efforts
 from llm_interactive.protocols.base import Json, Notes, Target, WireRequest
+from llm_interactive.protocols.efforts import with_forced_tool
 from llm_interactive.protocols.openai_responses_input import VENDORS, write_input, write_own_input
 
 NAME = "openai_responses"
@@ -55,7 +57,7 @@ CAPABILITIES: Mapping[str, str] = {
     "tool_result_error": 'mapped: `{"error": ...}` as the result',
     "structured_output": "carried",
     "stop": "noted",
-    "max_tokens": "carried, at least 16",
+    "max_tokens": "carried, at least 16 (noted)",
     "temperature": "carried, noted where the model refuses it",
     "top_p": "carried, noted where the model refuses it",
     "top_k": "noted",
@@ -90,8 +92,6 @@ UNSAID = {
 }  # fmt: skip
 """Fields of `Sampling` that the protocol has no words for."""
 
-EFFORT_OF_BUDGET = ((0, "none"), (512, "minimal"), (4096, "low"), (16384, "medium"), (10**12, "high"))
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 MIN_TOKENS = 16
 MAX_USER = 64
 MAX_METADATA = (16, 64, 512)
@@ -101,6 +101,7 @@ type _Write = Callable[[Conversation, Target, Notes], dict[str, Json]]
 
 
 def write_request(conversation: Conversation, target: Target, notes: Notes) -> WireRequest:
+    conversation = with_forced_tool(conversation, target, notes)
     own = conversation.read_by(NAME)
     if own is not None:
         return _write_own(own, conversation, target, notes)
@@ -119,7 +120,7 @@ def write_request(conversation: Conversation, target: Target, notes: Notes) -> W
 
 def _write_own(own: dict[str, Json], conversation: Conversation, target: Target, notes: Notes) -> WireRequest:
     body = dict(own)
-    for field in conversation.changed:
+    for field in conversation.changed | _misfits(conversation, target):
         for key in FIELD_KEYS[field]:
             body.pop(key, None)
         body |= _WRITERS[field](conversation, target, notes) if field in _WRITERS else {}
@@ -133,6 +134,15 @@ def _write_own(own: dict[str, Json], conversation: Conversation, target: Target,
     if target.model or "model" in own:
         body["model"] = target.model
     return WireRequest("/responses", body, headers=conversation.client_headers)
+
+
+def _misfits(conversation: Conversation, target: Target) -> frozenset[str]:
+    """Fields of the client's own request that the model is known to refuse as they are."""
+    misses = {
+        "sampling": efforts.does_not_fit(conversation, target),
+        "reasoning": efforts.misses(conversation.reasoning, target.facts),
+    }
+    return frozenset(field for field, it_does in misses.items() if it_does)
 
 
 def write_count_request(conversation: Conversation, target: Target, notes: Notes) -> WireRequest:
@@ -183,7 +193,8 @@ def _write_state(conversation: Conversation, target: Target) -> dict[str, Json]:
         for part in message.parts
     )
     include = [SIGNATURES] if reasons else []
-    if conversation.sampling.logprobs or conversation.sampling.top_logprobs:
+    logprobs = {"logprobs", "top_logprobs"} - efforts.refused(target.facts, conversation.reasoning)
+    if any(getattr(conversation.sampling, name) for name in logprobs):
         include.append(LOGPROBS)
     return {"store": False, **({"include": include} if include else {})}
 
@@ -258,54 +269,41 @@ def _write_sampling(conversation: Conversation, target: Target, notes: Notes) ->
             notes.add(f"{key}: not sent, the Responses API has no such parameter")
     if (sampling.n or 1) > 1:
         notes.add("n: not sent, the Responses API gives one answer")
-    values: dict[str, Json] = {}
-    for key in ("temperature", "top_p", "top_logprobs"):
-        value = getattr(sampling, key)
-        if value is not None and key in facts.refuses:
-            notes.add(f"{key}: not sent, {target.model} refuses it")
-        elif value is not None:
-            values[key] = value
-    for key in [key for key in facts.one_of if key in values][1:]:
-        notes.add(f"{key}: not sent, {target.model} takes one of {', '.join(facts.one_of)}")
-        del values[key]
-    if sampling.max_tokens is not None:
-        most = min(sampling.max_tokens, facts.max_output or sampling.max_tokens)
+    values: dict[str, Any] = {
+        key: value
+        for key in ("temperature", "top_p", "top_logprobs", "max_tokens")
+        if (value := getattr(sampling, key)) is not None
+    }
+    if sampling.logprobs and "logprobs" in efforts.refused(facts, conversation.reasoning):
+        notes.add(f"logprobs: not sent, {target.model} refuses it")
+    efforts.fit_sampling(values, conversation, target, notes)
+    if "max_tokens" in values:
+        most = values.pop("max_tokens")
+        if most < MIN_TOKENS:
+            notes.add(f"max_tokens {most} -> {MIN_TOKENS}: the least that the Responses API takes")
         values["max_output_tokens"] = max(MIN_TOKENS, most)
     return values
-
-
-def _effort(reasoning: Reasoning, efforts: tuple[str, ...]) -> str:
-    effort = reasoning.effort
-    if reasoning.enabled is False:
-        effort = "none"
-    elif effort is None and reasoning.budget is not None:
-        budget = reasoning.budget
-        effort = next((word for most, word in EFFORT_OF_BUDGET if budget <= most), "high")
-    effort = effort or "medium"
-    if not efforts or effort in efforts:
-        return effort
-    rank = EFFORTS.index(effort if effort in EFFORTS else "medium")
-    thinking = [word for word in efforts if word in EFFORTS and (effort == "none" or word != "none")] or list(efforts)
-    return min(thinking, key=lambda word: abs((EFFORTS.index(word) if word in EFFORTS else 0) - rank))
 
 
 def _write_reasoning(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
     reasoning, facts = conversation.reasoning, target.facts
     own = reasoning.read_by(NAME)
-    if own is not None:
+    if own is not None and not efforts.misses(reasoning, facts):
         return {"reasoning": own}
-    asked = reasoning.enabled is not None or reasoning.effort is not None or reasoning.budget is not None
-    on = reasoning.enabled is not False and reasoning.effort != "none" and reasoning.budget != 0
-    if facts.reasoning == "none" or not (asked or reasoning.adaptive):
-        if facts.reasoning == "none" and on and (asked or reasoning.adaptive):
-            notes.add(f"reasoning: not sent, {target.model} does not reason")
+    asked = efforts.thinks(reasoning)
+    if asked and facts.reasoning == "none":
+        notes.add(f"reasoning: not sent, {target.model} does not reason")
+    if facts.reasoning == "none":
         return {}
-    if not on and facts.reasoning == "unknown":
-        return {}  # a model that cannot reason refuses the parameter, whatever it says
+    if asked is False and facts.reasoning == "unknown":  # who cannot reason refuses the parameter, whatever it says
+        notes.add(f"reasoning: not switched off, it is not known whether {target.model} can")
+        return {}
     written: dict[str, Json] = {}
-    if asked:  # adaptive alone is what the model does by itself
-        written["effort"] = _effort(reasoning, facts.efforts)
-    if on and reasoning.summary:
+    if asked is False:
+        written["effort"] = efforts.lowest(facts, facts.efforts, target, notes)
+    elif asked and not (reasoning.adaptive and not efforts.says_how_hard(reasoning)):
+        written["effort"] = efforts.effort(reasoning, facts.efforts, target, notes)
+    if asked is not False and reasoning.summary:
         written["summary"] = "auto"
     return {"reasoning": written} if written else {}
 
