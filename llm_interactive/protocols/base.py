@@ -74,6 +74,8 @@ class ModelFacts:
     """The Chat Completions field that turns thinking on and off, for "toggle"."""
     forced_tools: bool = True
     """Takes a forced tool while it thinks (TRAPS T20)."""
+    chat_tools_while_thinking: bool = True
+    """Takes tools and an effort together in Chat Completions."""
 
 
 @dataclass(frozen=True, slots=True)

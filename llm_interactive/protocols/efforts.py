@@ -148,10 +148,11 @@ def budget(reasoning: Reasoning, facts: ModelFacts, target: Target, notes: Notes
 def with_forced_tool(conversation: Conversation, target: Target, notes: Notes) -> Conversation:
     """For models that cannot be forced to call a tool while they think (TRAPS T20): programs rely on the call, so it
     stays and the thinking goes, unless a command asked for it or the model always thinks."""
-    choice, reasoning, facts = conversation.tool_choice, conversation.reasoning, target.facts
-    forced = choice is not None and choice.mode in ("required", "named") and bool(conversation.tools)
-    asked = thinks(reasoning)
-    if choice is None or not forced or facts.forced_tools or not (facts.reasons_by_default if asked is None else asked):
+    choice, facts, asked = conversation.tool_choice, target.facts, thinks(conversation.reasoning)
+    if choice is None or choice.mode not in ("required", "named") or not conversation.tools:
+        return conversation
+    thinking = facts.reasons_by_default if asked is None else asked
+    if facts.forced_tools or facts.reasoning == "none" or not thinking:
         return conversation
     why = f"{target.model} cannot be forced to call a tool while it thinks"
     if facts.can_disable_reasoning and "reasoning" not in conversation.changed:

@@ -42,6 +42,9 @@ def misfits(body: Mapping[str, Json], conversation: Conversation, target: Target
         found.add("sampling")
     said = {key for key in FIELD_KEYS["reasoning"] if body.get(key) is not None}
     unheard = target.vendor == "openrouter" and target.facts.reasoning == "none"  # it leaves out by itself
+    tooled = bool(conversation.tools) and efforts.thinks(conversation.reasoning) is True
+    if tooled and not target.facts.chat_tools_while_thinking:
+        found.add("reasoning")
     if said and not unheard and (efforts.misses(conversation.reasoning, target.facts) or _other_words(said, target)):
         found.add("reasoning")
     return frozenset(found)
@@ -101,6 +104,9 @@ def write_reasoning(conversation: Conversation, target: Target, notes: Notes) ->
         return {}
     if facts.reasoning == "toggle":
         return _toggle(reasoning, asked, target, notes, _held(conversation))
+    if asked and conversation.tools and not facts.chat_tools_while_thinking:
+        notes.add(f"reasoning: off, {target.model} takes tools with it in the Responses API only (openai-responses)")
+        return {"reasoning_effort": "none"}
     if asked:
         return {"reasoning_effort": efforts.effort(reasoning, facts.efforts, target, notes)}
     if facts.reasoning == "unknown":  # a model that cannot reason refuses the parameter, whatever it says
