@@ -285,9 +285,8 @@ class Gateway:
         trusted = self._entrance.trusts(flow, headers)
         flow.metadata["llm_obeys"] = trusted
         backends = {**(self._configuration.backends if trusted else {}), there.name: there}
-        server = self._configuration.server.copy()
-        server.default_backend = there.name  # what nobody sends elsewhere stays with its provider
-        configuration = replace(self._configuration, backends=backends, server=server)
+        naming = self._configuration.naming if trusted else Naming()
+        configuration = replace(self._configuration, backends=backends, naming=naming)
         exchange = Exchange(call, configuration, client=_client(entry.credentials_of(headers, call.query)))
         credentials = {name: headers[name] for name in entry.CREDENTIAL_HEADERS if name in headers}
         exchange.caught = Caught(there, request.host, request.port, authority, credentials)
