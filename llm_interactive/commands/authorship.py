@@ -22,7 +22,7 @@ CLIENT_BLOCKS = (
     "session_context",
     "hook_context",
 )
-"""Tags of Claude Code, Cline, Roo, Codex and Gemini CLI: what stands between them the client wrote, and it is no content."""
+"""Tags of Claude Code, Cline, Roo, Codex and Gemini CLI: what the client wrote between them is no content."""
 WRAPPERS = ("task", "feedback", "user_message", "answer", "user_query")
 """Tags that clients put around what the user wrote."""
 
