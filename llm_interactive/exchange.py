@@ -43,7 +43,7 @@ from llm_interactive.routing.plan import Attempt
 from llm_interactive.sessions import Server, Session, remember_thoughts, restore_thoughts, session_id
 from llm_interactive.spoken import speak
 from llm_interactive.thoughts import Listener
-from llm_interactive.tuning import tuned
+from llm_interactive.tuning import tuned, without_pictures
 from llm_interactive.walk import Try, Wait, Walk
 
 logger = logging.getLogger(__name__)
@@ -318,7 +318,7 @@ class Exchange:
             outgoing.refuse_stored_state(conversation)
         if attempt.protocol != self.call.protocol or vendor in SENDS_REASONING_BACK:
             conversation = restore_thoughts(self.session, conversation)
-        conversation = self._tuned(conversation, attempt)
+        conversation = without_pictures(self._tuned(conversation, attempt), target, self.notes)
         write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
         wire = write(conversation, target, self.notes)
         self._tool_names = wire.tool_names

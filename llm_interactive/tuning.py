@@ -10,8 +10,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llm_interactive.config_file import ModelDefaults
-from llm_interactive.conversation import Conversation, Reasoning, Sampling
-from llm_interactive.protocols.base import Json, Notes
+from llm_interactive.conversation import (
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Sampling,
+    Text,
+    ToolResult,
+)
+from llm_interactive.protocols.base import Json, Notes, Target
 from llm_interactive.sessions import Session
 
 SESSION = "set in this session"
@@ -145,3 +154,29 @@ def _spoken(asked: Reasoning) -> str | None:
     if asked.enabled is None:
         return None
     return "adaptive" if asked.adaptive else "on" if asked.enabled else "off"
+
+
+def without_pictures(conversation: Conversation, target: Target, notes: Notes) -> Conversation:
+    """For models that cannot see (TRAPS T40): words stand where pictures were. The same object where there are none."""
+    if target.facts.images:
+        return conversation
+    messages = tuple(_in_words(message, target.model) for message in conversation.messages)
+    if all(new is old for new, old in zip(messages, conversation.messages, strict=True)):
+        return conversation
+    notes.add(f"pictures: not sent, {target.model} reads text only")
+    return conversation.edit(messages=messages)
+
+
+def _in_words[Holder: (Message, ToolResult)](holder: Holder, model: str) -> Holder:
+    parts = tuple(_part_in_words(part, model) for part in holder.parts)
+    return holder.edit(parts=parts) if any(n is not o for n, o in zip(parts, holder.parts, strict=True)) else holder
+
+
+def _part_in_words(part: Part, model: str) -> Part:
+    match part:
+        case Media(kind="image"):
+            name = f" {part.name}" if part.name else ""
+            return Text(text=f"(picture{name} left out: {model} reads text only)")
+        case ToolResult():
+            return _in_words(part, model)
+    return part

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from llm_interactive.config_file import ModelDefaults, defaults_for
-from llm_interactive.conversation import Conversation, Message, Reasoning, Sampling, Text
-from llm_interactive.protocols.base import Notes
+from llm_interactive.conversation import Conversation, Media, Message, Reasoning, Sampling, Text, ToolResult
+from llm_interactive.protocols.base import ModelFacts, Notes, Target
 from llm_interactive.sessions import Session
-from llm_interactive.tuning import tuned
+from llm_interactive.tuning import tuned, without_pictures
 
 ASKED = Conversation(model="m", messages=(Message(role="user", parts=(Text(text="hi"),)),))
 
@@ -145,3 +145,23 @@ def test_model_defaults_by_name_and_by_pattern() -> None:
     assert [each.temperature for each in defaults_for(table, "openai", "gpt-5")] == [0.4, 0.3, 0.1, 0.2]
     assert [each.temperature for each in defaults_for(table, "azure", "gpt-5-mini")] == [0.1]
     assert defaults_for(table, "azure", "o3") == []
+
+
+def test_t40_words_stand_where_a_model_cannot_see() -> None:
+    picture, film = Media(kind="image", data="AA=="), Media(kind="video", url="https://x/y.mp4")
+    result = ToolResult(call_id="c", parts=(Text(text="seen"), picture))
+    messages = (
+        Message(role="user", parts=(Text(text="what is this"), picture, film)),
+        Message(role="tool", parts=(result,)),
+        Message(role="user", parts=(Text(text="well?"),)),
+    )
+    asked, notes = replace(ASKED, messages=messages), Notes()
+    blind = Target("b", "reader", "b", ModelFacts(images=False))
+    found = without_pictures(asked, blind, notes)
+    words = Text(text="(picture left out: reader reads text only)")
+    assert found.messages[0].parts == (Text(text="what is this"), words, film)
+    assert found.messages[1].parts == (ToolResult(call_id="c", parts=(Text(text="seen"), words)),)
+    assert found.messages[2] is messages[2]
+    assert (list(notes), found.changed) == (["pictures: not sent, reader reads text only"], {"messages"})
+    assert without_pictures(asked, Target("b", "seer", "b"), notes) is asked
+    assert without_pictures(ASKED, blind, notes) is ASKED
