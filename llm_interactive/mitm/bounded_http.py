@@ -1,6 +1,7 @@
 """Bounds that mitmproxy (12.2) does not set in HTTP/1. A head, or the line before a chunk, that never ends would be
-kept for ever, as would what a client sends before its turn; a client could send one byte a minute; half a head is
-written to the log, with the keys in it; and trailers behind a chunked body stop the connection's whole machinery.
+kept for ever, as would what a client sends before its turn; a client could send one byte a minute; half a head, or
+one that cannot be read, is written to the log, with the keys in it; and trailers behind a chunked body stop the
+connection's whole machinery.
 """
 
 import time
@@ -50,8 +51,13 @@ class BoundedHttpLayer(HttpLayer):
         connection = event.connection if isinstance(event, events.ConnectionEvent) else None
         if isinstance(event, events.ConnectionClosed):
             self._forget_half_a_head(event.connection)
+        http1 = self._http1(event.connection) if isinstance(event, events.DataReceived) else None
         try:
-            yield from super()._handle_event(event)
+            if http1 is not None and http1.state == http1.read_headers:
+                for command in super()._handle_event(event):
+                    yield _without_bytes(command)
+            else:
+                yield from super()._handle_event(event)
         except NotImplementedError:  # trailers
             if connection is None or (http1 := self._http1(connection)) is None:
                 raise
@@ -129,3 +135,10 @@ class BoundedHttpLayer(HttpLayer):
             yield commands.CloseConnection(http1.conn)
             if stream is not None:
                 yield from self.event_to_child(stream, ResponseEndOfMessage(stream.stream_id))
+
+
+def _without_bytes(command: commands.Command) -> commands.Command:
+    """mitmproxy logs what it cannot read."""
+    if isinstance(command, commands.Log):
+        return commands.Log(command.message.partition(": b'")[0].partition(': b"')[0], command.level)
+    return command

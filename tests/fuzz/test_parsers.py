@@ -23,6 +23,8 @@ from llm_interactive.commands.scanner import remainder, scan
 from llm_interactive.conversation import Conversation, Message, Text
 from llm_interactive.errors import ProxyError
 from llm_interactive.protocols import anthropic_messages_schema, gemini_schema
+from llm_interactive.redaction.passed import redacted_body
+from llm_interactive.redaction.redactor import Redactor
 from llm_interactive.sessions import Server, Session
 
 type Json = Any
@@ -48,6 +50,19 @@ COMPRESSED = {
     "zstd": zstandard.compress(PLAIN),
 }
 LIMIT = 10_000
+SECRET = "a-key-of-the-proxy-0123456789"
+REDACTOR = Redactor([SECRET])
+CONTENT_TYPES = [
+    "multipart/form-data; boundary=x",
+    'multipart/form-data; boundary="x"',
+    "application/json",
+    "text/plain",
+]
+FORMS = [
+    b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + SECRET.encode() + b"\r\n"
+    b'--x\r\nContent-Disposition: form-data; name="f"; filename="b"\r\nContent-Type: audio/wav\r\n\r\n\x00\r\n--x--',
+    b'{"input": "' + SECRET.encode() + b'"}',
+]
 
 
 @given(
@@ -118,6 +133,12 @@ def test_compression(sample: tuple[str, bytes], cuts: list[int]) -> None:
             decode(data[a:b])
     except (*compression.ERRORS, ProxyError):
         pass
+
+
+@given(cut(FORMS), st.sampled_from(CONTENT_TYPES) | TEXTS)
+def test_bodies_that_are_passed_on(body: bytes, content_type: str) -> None:
+    assert SECRET.encode() not in redacted_body(REDACTOR.begin(), FORMS[0], CONTENT_TYPES[0])
+    redacted_body(REDACTOR.begin(), body, content_type)
 
 
 @given(TEXTS, st.binary(max_size=20))

@@ -141,10 +141,21 @@ def test_trailers_from_either_side(start_proxy: Start, upstream: Upstream) -> No
     assert is_well(proxy)
 
 
-def test_half_a_head_is_not_logged(start_proxy: Start) -> None:
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nAuthorization: Bearer half-a-secret",
+        b"GET / HTTP/1.1\r\nAuthorization Bearer half-a-secret\r\n\r\n",
+        b"GET /v1/models?key=half-a-secret\r\n\r\n",
+        b"GET /?it's=&key=half-a-secret\r\n\r\n",
+    ],
+)
+def test_a_head_that_cannot_be_read_is_not_logged(start_proxy: Start, head: bytes) -> None:
     proxy = start_proxy(args=["--set", "termlog_verbosity=debug"])
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nAuthorization: Bearer half-a-secret")
+        client.sendall(head)
+        client.shutdown(socket.SHUT_WR)
+        client.recv(1000)
     assert is_well(proxy)
     assert "client disconnect" in proxy.log()
     assert "half-a-secret" not in proxy.log()
