@@ -1,13 +1,16 @@
 """What a watch makes of frames: values in, values out; the wire is in the end-to-end tests (SPEC 7 and 8)."""
 
+import json
 from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from llm_interactive import settings as settings_module
+from llm_interactive.backends.catalog import ConfiguredBackend
 from llm_interactive.config_file import ModelDefaults
 from llm_interactive.conversation import Conversation, Message, Text, Thinking, ToolCall, ToolResult
 from llm_interactive.errors import UpstreamError
@@ -27,7 +30,9 @@ from llm_interactive.events import (
     Usage,
     Used,
 )
+from llm_interactive.exchange import Configuration, Exchange
 from llm_interactive.loops import Loops, LoopWatch, defaults_for, rules
+from llm_interactive.protocols.base import Call
 from llm_interactive.reply import Verdict
 from llm_interactive.sessions import Session
 from llm_interactive.settings import Settings
@@ -295,6 +300,27 @@ def test_the_session_is_to_be_stored_once_a_call_was_counted() -> None:
     play(watching, call())
     assert watching.counted
     assert Session.from_json("s", 0, session.to_json()).tool_loop == session.tool_loop is not None
+
+
+def test_a_call_that_was_not_delivered_is_stored_too() -> None:
+    backend = ConfiguredBackend("openai", {"openai_chat": "http://provider.test/v1"}, (SecretStr("sk-x"),))
+    configuration = Configuration({"openai": backend}, loops=Loops(Settings(), lambda: NOW))
+    exchange = Exchange(Call("openai_chat", "generate", "/v1/chat/completions"), configuration)
+    after(3, session=exchange.session)
+    before = exchange.session.tool_loop
+    exchange.read(b'{"model": "openai:m", "messages": [{"role": "user", "content": "Look."}]}')
+    exchange.plan()
+    exchange.next_attempt()
+    exchange.sent()
+    exchange.answered(200, [("content-type", "application/json")])
+    called = [{"id": "c", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}]
+    message = {"role": "assistant", "content": None, "tool_calls": called}
+    exchange.feed(json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}).encode())
+    step = exchange.finish()
+    assert step.ended
+    assert b"Tool call loop detected" in b"".join((*step.chunks, *step.last))
+    assert exchange.session.tool_loop != before
+    assert exchange.session_changed
 
 
 def test_sessions_are_counted_apart_and_a_restored_one_goes_on() -> None:

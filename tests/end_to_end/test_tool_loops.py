@@ -1,6 +1,7 @@
 """Repeated tool calls through the running proxy: every vendor's SDK, every vendor's service (SPEC 8)."""
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from kit.certificates import Authority
 from kit.clients import CLIENTS, Answer, ask_anthropic, ask_chat
+from kit.http2_client import Http2Client
 from kit.proxy import RunningProxy, running_proxy
-from kit.replies import EVENT_STREAM, Pause, Reply
+from kit.replies import EVENT_STREAM, Pause, Reply, openai_error
 from kit.turns import Called, Turn, Turns, chat_stream
 from kit.upstream import Upstream
 
@@ -260,6 +263,47 @@ def test_the_upstream_is_cancelled_when_the_call_is_whole(
     [exchange] = provider.wait_ended(before + 1)[before:]
     assert exchange.cancelled
     assert exchange.pieces_sent <= len(call) + A_FEW
+
+
+@every_client
+@both_ways
+def test_a_second_chance_that_fails_is_an_error(
+    proxy: RunningProxy, provider: Upstream, session: str, client: str, stream: bool
+) -> None:
+    ask = asking(proxy, client, "openai-responses:m", stream, session)
+    looked(proxy, provider, session)
+    ask("!/set(tool-loop-mode=chance)")
+    answers = iter([Turns(AGAIN), lambda request: openai_error(400, "not again")])
+    provider.script = lambda request: next(answers)(request)
+    said = "response.completed" if stream and client == "openai_responses" else "not again"  # as the SDK has it
+    with pytest.raises(Exception, match=said):
+        ask()
+    refused, stopped = rows(proxy, session)[:2]
+    assert (refused["end_reason"], stopped["end_reason"]) == ("error", "loop")
+
+
+HOST = "api.openai.com"
+
+
+def test_an_http2_upstream_is_asked_again_over_the_same_connection(start_proxy: Start, authority: Authority) -> None:
+    with Upstream(authority=authority, http2=True, names=(HOST,)) as upstream:
+        upstream.script = Turns(LOOK, LOOK, LOOK, AGAIN, DONE)
+        proxy = start_proxy({"TOOL_LOOP_MODE": "chance"}, hosts={HOST: upstream.port}, authority=authority)
+        trust = ssl.create_default_context(cafile=str(proxy.ca_path))
+        body = {"model": "m", "messages": [{"role": "user", "content": "Look."}], "stream": True}
+        told = b""
+        with Http2Client(443, trust, host=HOST, through=proxy.port) as client:
+            for _ in range(4):
+                headers = {"content-type": "application/json", "authorization": "Bearer mine"}
+                asked = json.dumps(body | TOOLS["openai_chat"]).encode()
+                told = client.read(client.ask("POST", "/v1/chat/completions", headers, asked)).body
+        pieces = [json.loads(line[6:])["choices"][0] for line in told.splitlines() if line.startswith(b"data: {")]
+        assert "".join(piece["delta"].get("content") or "" for piece in pieces) == "Once more. Never mind."
+        assert [piece["finish_reason"] for piece in pieces if piece["finish_reason"]] == ["stop"]
+        assert told.endswith(b"data: [DONE]\n\n")
+        assert len(upstream.requests) == 5
+        assert {request.connection for request in upstream.requests} == {1}
+        assert [request.header("authorization") for request in upstream.requests] == ["Bearer mine"] * 5
 
 
 def test_usage_of_a_stream_that_anthropic_did_not_come_to_end(

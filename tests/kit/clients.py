@@ -108,7 +108,8 @@ def ask_gemini(
         {"role": "model" if role == "assistant" else role, "parts": [{"text": text}]} for role, text in turns(said)
     ]
     options = types.HttpOptions(headers={"x-session-id": session})
-    asked: Any = {"model": model, "contents": contents, "config": {"http_options": options}, **more}
+    config = {"http_options": options, **more.pop("config", {})}
+    asked: Any = {"model": model, "contents": contents, "config": config, **more}
     models = _gemini(proxy.url).models
     answers = [*models.generate_content_stream(**asked)] if stream else [models.generate_content(**asked)]
     parts = [
