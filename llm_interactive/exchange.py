@@ -16,34 +16,29 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from llm_interactive import compression, limits, outgoing, protocols, wire_json
-from llm_interactive.backends import catalog
+from llm_interactive import compression, limits, protocols, told, wire_json
 from llm_interactive.backends.catalog import Account, ConfiguredBackend
-from llm_interactive.config_file import defaults_for
+from llm_interactive.configuration import Caught, Configuration
 from llm_interactive.conversation import Conversation
+from llm_interactive.encoding import Encoder
 from llm_interactive.errors import BadRequest, ProxyError, TooLarge, UpstreamError
 from llm_interactive.headers import HOP_BY_HOP, one_line, portable, streams, unexpected
-from llm_interactive.loops import CHARACTERS_PER_TOKEN, Loops, LoopWatch
-from llm_interactive.models import facts
+from llm_interactive.loops import LoopWatch
 from llm_interactive.outgoing import Outgoing
-from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext, Target
-from llm_interactive.protocols.openai_chat_request import SENDS_REASONING_BACK
-from llm_interactive.protocols.openai_responses_store import ResponseStore
+from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext
 from llm_interactive.redaction.passed import redacted_body, redacted_bytes
-from llm_interactive.redaction.redactor import Redaction, Redactor
+from llm_interactive.redaction.redactor import Redaction
 from llm_interactive.redaction.restore import RestoringWriter
 from llm_interactive.reply import NOTHING, PassedReply, Refusal, Reply, Step
 from llm_interactive.routing import plan, refusals
-from llm_interactive.routing.choice import Choice, Naming
-from llm_interactive.routing.cooldowns import Cooldowns
+from llm_interactive.routing.choice import Choice
 from llm_interactive.routing.plan import Attempt
-from llm_interactive.sessions import Server, Session, remember_thoughts, restore_thoughts, session_id
+from llm_interactive.sessions import Session, remember_thoughts, session_id
 from llm_interactive.spoken import speak
 from llm_interactive.thoughts import Listener
-from llm_interactive.tuning import tuned, without_pictures
 from llm_interactive.walk import Try, Wait, Walk
 
 logger = logging.getLogger(__name__)
@@ -56,34 +51,6 @@ class Local:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """What exchanges need to know of the settings. `timeout`: seconds without a byte; `body_limit`: bytes."""
-
-    backends: Mapping[str, ConfiguredBackend]
-    naming: Naming = field(default_factory=Naming)
-    cooldowns: Cooldowns = field(default_factory=Cooldowns)
-    server: Server = field(default_factory=Server)
-    """What commands set for everybody."""
-    responses: ResponseStore = field(default_factory=ResponseStore)
-    loops: Loops = field(default_factory=Loops)
-    redactor: Redactor = field(default_factory=Redactor)
-    timeout: float = 300.0
-    body_limit: int = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Caught:
-    """What a call that was caught on its provider's own host keeps: where it was going, and its credentials. They are
-    for that `backend` alone: a command may send the call elsewhere."""
-
-    backend: ConfiguredBackend
-    host: str
-    port: int
-    authority: str
-    credentials: Mapping[str, str] = field(repr=False)
 
 
 class Exchange:
@@ -273,13 +240,10 @@ class Exchange:
     def _make(self, attempt: Attempt) -> None:
         self.walk.make(attempt)
         try:
-            made = self._encode(attempt)
+            encoder = Encoder(self.call, self.method, self.configuration, self.session, self.notes, self.caught)
+            self.outgoing, self._tool_names = encoder.encode(self.tries[-1], self.conversation, self.body)
         except ProxyError as error:
             self._note_refusal(error)
-            return
-        if (caught := self._caught(attempt)) is not None:
-            made = replace(made, host=caught.host, port=caught.port, authority=caught.authority)
-        self.outgoing = made
 
     def is_late(self) -> bool:
         """Whether the attempt that is about to be sent should not be any more; then `next_attempt` says what to do."""
@@ -287,59 +251,12 @@ class Exchange:
             self.outgoing = None
         return self.outgoing is None
 
-    def _caught(self, attempt: Attempt) -> Caught | None:
-        return self.caught if self.caught is not None and attempt.backend is self.caught.backend else None
-
     def counted(self, tokens: int) -> None:
         """Answer with a count of our own, where the vendor does not count or could not be asked."""
         self.must_count = False
         self.notes.add("token count: an estimate of the proxy's own")
         headers = (("content-type", "application/json"), *self._proxy_headers())
         self.local = Local(200, headers, wire_json.dumps(self.frontend.write_count(tokens)))
-
-    def _encode(self, attempt: Attempt) -> Outgoing:
-        protocol, backend = protocols.named(attempt.protocol), attempt.backend
-        base_url = backend.protocols[attempt.protocol]
-        headers = dict(backend.headers)
-        if (caught := self._caught(attempt)) is not None:
-            headers |= caught.credentials
-        elif backend.account is not None:
-            access = self.tries[-1].access = backend.account.access()
-            base_url = access.base_url
-            headers |= protocol.credentials(access.token)
-        elif attempt.key_ordinal is not None:
-            headers |= protocol.credentials(backend.keys[attempt.key_ordinal - 1].get_secret_value())
-        if self.conversation is None:
-            return outgoing.passed(self.call, self.method, base_url, attempt.protocol, headers, self.body)
-        vendor = catalog.SAME_SERVICE.get(backend.name, backend.name)
-        target = Target(backend.name, attempt.model, vendor, facts(vendor, attempt.model))
-        conversation = self.conversation
-        if attempt.protocol != self.call.protocol:
-            outgoing.refuse_stored_state(conversation)
-        if attempt.protocol != self.call.protocol or vendor in SENDS_REASONING_BACK:
-            conversation = restore_thoughts(self.session, conversation)
-        conversation = without_pictures(self._tuned(conversation, attempt), target, self.notes)
-        write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
-        wire = write(conversation, target, self.notes)
-        self._tool_names = wire.tool_names
-        headers = {"content-type": "application/json", **wire.headers, **headers}
-        url = catalog.join(base_url, attempt.protocol, wire.path)
-        body = outgoing.in_the_clients_order(wire.body, conversation.read_by(attempt.protocol))
-        return outgoing.written("POST", url, wire.query, headers, wire_json.dumps(body))
-
-    def _tuned(self, conversation: Conversation, attempt: Attempt) -> Conversation:
-        """With what commands, the model's name and the model's defaults say of it (SPEC 11)."""
-        name, model = attempt.backend.name, attempt.model
-        defaults = defaults_for(self.configuration.loops.settings.model_defaults, name, model)
-        if self.session.generation_config and attempt.protocol != "gemini":
-            self.notes.add(f"gemini-generation-config: not sent, {name}:{model} is not asked as Gemini is")
-        return tuned(
-            conversation,
-            session=self.session,
-            defaults=defaults,
-            parameters=attempt.parameters,
-            notes=self.notes,
-        )
 
     def sent(self) -> None:
         self._sent = True
@@ -522,21 +439,7 @@ class Exchange:
         if self._watch is not None and self._watch.stop is not None:
             last.stop = self._watch.stop
             last.said = last.stop.said(reply.said)
-            logger.warning("%s: %s", self._named(last.attempt), "; ".join((last.stop.note, *self._saved(last))))
-
-    def _named(self, attempt: Attempt) -> str:
-        return f"{attempt.backend.name}:{attempt.model}, session {self.session.name}"
-
-    def _saved(self, last: Try) -> list[str]:
-        """What it had written, and how much more it could have, where it was stopped on its way."""
-        conversation = self.conversation
-        if conversation is None or not conversation.stream:
-            return []
-        vendor = catalog.SAME_SERVICE.get(last.attempt.backend.name, last.attempt.backend.name)
-        limit = conversation.sampling.max_tokens or facts(vendor, last.attempt.model).max_output
-        written = sum(map(len, last.said)) // CHARACTERS_PER_TOKEN
-        saved = f", up to {limit - written} more saved" if limit is not None and limit > written else ""
-        return [f"the backend's reply was cancelled after about {written} tokens{saved}"]
+            logger.warning("%s", told.stopped(last, self.session.name, self.conversation))
 
     def refused(self, error: UpstreamError) -> None:
         """The attempt is over and the client saw nothing. What is no fault of the attempt's own ends the request."""
@@ -574,17 +477,8 @@ class Exchange:
             self._remember_response(answer.response, body)
 
     def summary(self) -> str:
-        """One line for the flow's comment: `frontend → backend/model · tokens in/out · ttft`."""
-        last = self.tries[-1]
-        said = [f"{self.call.protocol} → {last.attempt.backend.name}/{last.attempt.model}"]
-        if last.usage is not None and last.usage.output is not None:
-            said.append(f"{last.usage.input or 0} in / {last.usage.output} out")
-        if last.first is not None:
-            said.append(f"first token after {last.first - last.begun:.2f} s")
-        if last.error:
-            said.append(f"{last.status or ''} {last.error}".strip()[:200])
-        said += [try_.stop.note for try_ in self.tries if try_.stop is not None]
-        return " · ".join(said)
+        """One line, of at least one attempt."""
+        return told.summary(self.call.protocol, self.tries)
 
     def too_large(self, limit: int) -> None:
         self.fail(TooLarge(f"the request is larger than {limit} bytes"))

@@ -7,8 +7,9 @@ import pytest
 from pydantic import SecretStr
 
 from llm_interactive.backends.catalog import ConfiguredBackend
+from llm_interactive.configuration import Configuration
 from llm_interactive.errors import BadRequest, NotFound, UpstreamError
-from llm_interactive.exchange import Configuration, Exchange
+from llm_interactive.exchange import Exchange
 from llm_interactive.protocols.base import Call
 
 URL = "http://provider.test:8080/v1"

@@ -33,8 +33,9 @@ from llm_interactive.backends.demo import DemoServer
 from llm_interactive.commander import Commander
 from llm_interactive.commands.command import Command
 from llm_interactive.commands.context import CommandError
+from llm_interactive.configuration import Caught, Configuration
 from llm_interactive.errors import ProxyError
-from llm_interactive.exchange import Caught, Configuration, Exchange
+from llm_interactive.exchange import Exchange
 from llm_interactive.mitm import chat_commands, management, options, stored_responses
 from llm_interactive.mitm.closing import close_for_good
 from llm_interactive.mitm.entrance import Entrance, host_of, peer_of
