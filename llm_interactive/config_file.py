@@ -3,6 +3,7 @@
     model_defaults:   {"openai:gpt-5*": {temperature: 0.2, reasoning_effort: high}}
     failover_routes:  {cheap: {policy: km, elements: ["openai:gpt-5-mini", "gemini:gemini-3-flash"]}}
     aliases:          {fast: "groq:llama-4", "/^claude-.*-haiku/": "gemini:gemini-3-flash"}
+    prices:           {"local:*": {input: 0.5, cached: 0.05, output: 1.5}}      USD for a million tokens
     backends:         {local: {protocol: openai_chat, base_url: "http://127.0.0.1:8080/v1"}}
 
 Whatever cannot be understood raises `SettingsError`.
@@ -11,6 +12,7 @@ Whatever cannot be understood raises `SettingsError`.
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +28,7 @@ from llm_interactive.setting_values import (
     Given,
     Number,
     OneOf,
+    Price,
     Reader,
     SettingsError,
     Text,
@@ -61,7 +64,18 @@ class ModelDefaults(_Entry):
     tool_loop_mode: Annotated[str | None, TOOL_LOOP_MODES] = None
 
 
-def defaults_for(defaults: Mapping[str, ModelDefaults], backend: str, model: str) -> list[ModelDefaults]:
+class OwnPrices(_Entry):
+    """What the user pays for a model, in USD for a million tokens. None: as `input`, or for `reasoning` as `output`."""
+
+    input: Annotated[Decimal | None, Price()] = None
+    cached: Annotated[Decimal | None, Price()] = None
+    cache_write: Annotated[Decimal | None, Price()] = None
+    cache_write_1h: Annotated[Decimal | None, Price()] = None
+    output: Annotated[Decimal | None, Price()] = None
+    reasoning: Annotated[Decimal | None, Price()] = None
+
+
+def defaults_for[T](defaults: Mapping[str, T], backend: str, model: str) -> list[T]:
     """Those that apply, the one that goes first in front: the very name with its backend, the bare name, patterns."""
     full = f"{backend}:{model}"
     patterns = [name for name in defaults if any(fnmatchcase(each, name) for each in (full, model))]
@@ -86,7 +100,7 @@ class ExtraBackend(_Entry):
     """Values may be secrets."""
 
 
-SECTIONS = ("backends", "model_defaults", "failover_routes", "aliases")
+SECTIONS = ("backends", "model_defaults", "failover_routes", "aliases", "prices")
 
 
 def read_yaml(path: Path, named: Given) -> Mapping[str, object]:
@@ -192,7 +206,23 @@ def read_model_defaults(given: Given) -> dict[str, ModelDefaults]:
 
 
 def _model_defaults(given: Given) -> ModelDefaults:
-    readers = {name: _reader(ModelDefaults, name) for name in ModelDefaults.model_fields}
+    return ModelDefaults(**_fields(given, ModelDefaults))
+
+
+def read_prices(given: Given) -> dict[str, OwnPrices]:
+    entries = given.entries("a mapping of model names or patterns to their prices")
+    return {name: _prices(given.inside(name, value)) for name, value in entries.items()}
+
+
+def _prices(given: Given) -> OwnPrices:
+    found = OwnPrices(**_fields(given, OwnPrices))
+    if found.input is None and found.output is None:
+        raise given.must_be("a mapping with input or output, in USD for a million tokens")
+    return found
+
+
+def _fields(given: Given, model: type[BaseModel]) -> dict[str, Any]:
+    readers = {name: _reader(model, name) for name in model.model_fields}
     found: dict[str, Any] = {}
     for key, value in given.entries(f"a mapping with {', '.join(readers)}").items():
         entry = given.inside(key, value)
@@ -200,7 +230,7 @@ def _model_defaults(given: Given) -> ModelDefaults:
             raise unknown(entry, readers)
         if value is not None:
             found[key] = entry.read(readers[key])
-    return ModelDefaults(**found)
+    return found
 
 
 def _reader(model: type[BaseModel], field: str) -> Reader:

@@ -135,7 +135,8 @@ class Ended:
 class Usage:
     """Tokens in one way of counting, whatever the vendor's: `input` holds everything read, cached and cache-written
     tokens included; `output` everything generated, reasoning included (TRAPS T84, T86). None: not told.
-    `raw` is the vendor's own object and `origin` its protocol, for a client of the same protocol."""
+    `raw` is the vendor's own object and `origin` its protocol, for a client of the same protocol. `tier`: of service,
+    where it is said elsewhere (OpenAI); prices depend on it."""
 
     input: int | None = None
     output: int | None = None
@@ -144,6 +145,7 @@ class Usage:
     reasoning: int | None = None
     raw: Json = field(default=None, compare=False)
     origin: str | None = None
+    tier: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,23 @@
-"""What a model's tokens cost in USD, from the price table of the installed `genai-prices` (nothing is downloaded).
+"""What a model's tokens cost in USD: what the provider said, else by the user's own prices (`prices:` in the file), or
+else by the price table of the installed `genai-prices` (nothing is downloaded).
 
-`price` never guesses: a backend or model that the table does not know is None, not 0 (SPEC 10). Only token prices are
-known: searches, images by the piece and other extras are not in the sum, and audio counts as text.
+A price is never guessed: a backend or model that nobody knows is None, not 0 (SPEC 10). Only token prices are known:
+searches, images by the piece and other extras are not in the sum.
 """
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from llm_interactive.config_file import OwnPrices, defaults_for
 from llm_interactive.events import Json, Usage
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelInfo, Provider
+    from genai_prices.types import ModelInfo, ModelPrice, Provider
 
 VENDORS = {
     "openai-responses": "openai",
@@ -22,31 +27,127 @@ VENDORS = {
 }
 """The table's name for a backend, where it is not ours. Qwen's own service is not in the table."""
 
+MILLION = Decimal(1_000_000)
+TICKS = Decimal(10) ** 10
+"""Of xAI, for a dollar."""
+NO_OWN: Mapping[str, OwnPrices] = {}
 
-def price(backend: str, model: str, usage: Usage, at: datetime | None = None) -> Decimal | None:
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """USD for a token. None: nobody knows, which matters only where there are such tokens."""
+
+    input: Decimal | None
+    cached: Decimal | None
+    written: Decimal | None
+    written_for_an_hour: Decimal | None
+    output: Decimal | None
+    reasoning: Decimal | None
+
+    def cost(self, counts: "Counts") -> Decimal:
+        """Unknown rates count as nothing: ask `Counts.needs` first."""
+        return (
+            (self.input or 0) * counts.fresh
+            + (self.cached or 0) * counts.cached
+            + (self.written or 0) * (counts.written - counts.written_for_an_hour)
+            + (self.written_for_an_hour or 0) * counts.written_for_an_hour
+            + (self.output or 0) * (counts.output - counts.reasoning)
+            + (self.reasoning or 0) * counts.reasoning
+        ) / MILLION
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of tokens, made to fit each other: providers' figures may contradict each other."""
+
+    input: int
+    cached: int
+    written: int
+    written_for_an_hour: int
+    output: int
+    reasoning: int
+
+    @classmethod
+    def of(cls, usage: Usage) -> "Counts":
+        cached, written = usage.cached or 0, usage.cache_write or 0
+        reasoning = usage.reasoning or 0
+        hour = min(_written_for_an_hour(usage.raw), written)
+        return cls(max(usage.input or 0, cached + written), cached, written, hour,
+                   max(usage.output or 0, reasoning), reasoning)  # fmt: skip
+
+    @property
+    def fresh(self) -> int:
+        return self.input - self.cached - self.written
+
+
+def price(
+    backend: str, model: str, usage: Usage, at: datetime | None = None, own: Mapping[str, OwnPrices] = NO_OWN
+) -> Decimal | None:
     """USD for one attempt, made at `at` (prices change over time and by the hour; now by default).
 
-    `usage` counts as everywhere: cached and cache-written tokens are part of the input, reasoning of the output."""
+    `usage` counts as everywhere: cached and cache-written tokens are part of the input, reasoning of the output. `own`:
+    the user's prices by model name, `backend:model`, or a pattern of these."""
+    told = told_cost(usage.raw)
+    if told is not None:
+        return told
     if usage.input is None and usage.output is None:
         return None
-    found = _find(backend, model)
+    counts = Counts.of(usage)
+    if own and (entries := defaults_for(own, backend, model)):
+        return _own_cost(entries[0], counts)
+    at = at or datetime.now(UTC)
+    found = _table_price(backend, model, at.replace(second=0, microsecond=0), _context(usage))
     if found is None:
         return None
-    provider, info = found
-    cost = info.calc_price(
-        _counts(usage),
-        provider,
-        genai_request_timestamp=at or datetime.now(UTC),
-        price_context=_context(usage.raw),
-    )
-    if _says_nothing_on(usage, cost.model_price.__dict__) and not model.endswith(":free"):
-        return None
-    return cost.total_price
+    table, rates = found
+    if rates is None or _audio(usage.raw):
+        cost: Decimal = table.calc_price(_table_counts(counts, usage.raw))["total_price"]
+    else:
+        cost = rates.cost(counts)
+    return None if _says_nothing_on(counts, table) and not model.endswith(":free") else cost
+
+
+def told_cost(raw: Json) -> Decimal | None:
+    """What the provider's usage object says that it cost: OpenRouter and others in USD, xAI in ticks."""
+    match raw:
+        case {"is_byok": True, "cost": fee, "cost_details": {"upstream_inference_cost": upstream}}:
+            fees = [_decimal(fee), _decimal(upstream)]  # OpenRouter's fee, and the bill of the provider
+            return sum((each for each in fees if each is not None), Decimal(0)) if fees[1] is not None else None
+        case {"cost_details": _, "cost": cost}:
+            return _decimal(cost)
+        case {"cost": {"total_cost": cost}} | {"cost": cost}:
+            return _decimal(cost) or None  # 0 of somebody who does not know
+        case {"cost_in_usd_ticks": int(ticks)} if ticks > 0:
+            return ticks / TICKS
+    return None
+
+
+def _decimal(value: Json) -> Decimal | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Decimal(repr(value)) if is_number and 0 <= value < math.inf else None
 
 
 def load() -> None:
     """Read the price table now (about half a second), so that the first price does not wait for it."""
     _find("openai", "gpt-4o")
+
+
+def _own_cost(own: OwnPrices, counts: Counts) -> Decimal | None:
+    if (own.output is None and counts.output) or (own.input is None and counts.input):
+        return None
+    hour = own.cache_write_1h if own.cache_write_1h is not None else own.cache_write
+    return Rates(
+        own.input,
+        _first(own.cached, own.input),
+        _first(own.cache_write, own.input),
+        _first(hour, own.input),
+        own.output,
+        _first(own.reasoning, own.output),
+    ).cost(counts)
+
+
+def _first(*prices: Decimal | None) -> Decimal | None:
+    return next((price for price in prices if price is not None), None)
 
 
 @lru_cache(maxsize=4096)
@@ -61,18 +162,49 @@ def _find(backend: str, model: str) -> "tuple[Provider, ModelInfo] | None":
     return None if info is None else (provider, info)
 
 
-def _counts(usage: Usage) -> object:
-    from genai_prices import Usage as Counts
+@lru_cache(maxsize=1024)
+def _table_price(
+    backend: str, model: str, minute: datetime, context: tuple[tuple[str, str], ...]
+) -> "tuple[ModelPrice, Rates | None] | None":
+    """The table's prices at that minute; no rates where they depend on the size of the prompt."""
+    found = _find(backend, model)
+    if found is None:
+        return None
+    provider, info = found
+    of_provider = any(info is each for each in provider.models)  # the table knows tiers of a model's own vendor alone
+    table = info.get_prices(minute, dict(context) if of_provider else None)
+    return table, _rates(table)
 
-    cached, written = usage.cached or 0, usage.cache_write or 0
-    return Counts(
-        input_tokens=max(usage.input or 0, cached + written),  # a part larger than the whole is refused there
-        cache_read_tokens=cached,
-        cache_write_tokens=written,
-        cache_write_1h_tokens=min(_written_for_an_hour(usage.raw), written),
-        output_tokens=max(usage.output or 0, usage.reasoning or 0),
-        output_reasoning_tokens=usage.reasoning or 0,
+
+def _rates(table: "ModelPrice") -> Rates | None:
+    def known(*names: str) -> Decimal | None:
+        return _first(*(table.__dict__.get(name) for name in names))
+
+    if any(price is not None and not isinstance(price, Decimal) for price in table.__dict__.values()):
+        return None
+    return Rates(
+        known("input_mtok"),
+        known("cache_read_mtok", "input_mtok"),
+        known("cache_write_mtok", "input_mtok"),
+        known("cache_write_1h_mtok", "cache_write_mtok", "input_mtok"),
+        known("output_mtok"),
+        known("output_reasoning_mtok", "output_mtok"),
     )
+
+
+def _table_counts(counts: Counts, raw: Json) -> object:
+    from genai_prices import Usage as TableUsage
+
+    return TableUsage(
+        input_tokens=counts.input,
+        cache_read_tokens=counts.cached,
+        cache_write_tokens=counts.written,
+        cache_write_1h_tokens=counts.written_for_an_hour,
+        output_tokens=counts.output,
+        output_reasoning_tokens=counts.reasoning,
+        **{name: min(tokens, counts.fresh if name.startswith("in") else counts.output - counts.reasoning)
+           for name, tokens in _audio(raw).items()},
+    )  # fmt: skip
 
 
 def _written_for_an_hour(raw: Json) -> int:
@@ -84,14 +216,41 @@ def _written_for_an_hour(raw: Json) -> int:
             return 0
 
 
-def _context(raw: Json) -> dict[str, str]:
-    """What else the price depends on, where the vendor's usage object says it."""
+def _audio(raw: Json) -> dict[str, int]:
+    """Spoken tokens, which cost more: of OpenAI and of Gemini."""
+    found: dict[str, int] = {}
     said = raw if isinstance(raw, dict) else {}
-    return {name: said[name] for name in ("service_tier", "speed") if isinstance(said.get(name), str)}
+    for name, chat, gemini in (
+        ("input_audio_tokens", "prompt_tokens_details", "promptTokensDetails"),
+        ("output_audio_tokens", "completion_tokens_details", "candidatesTokensDetails"),
+    ):
+        match said.get(chat) or said.get(gemini):
+            case {"audio_tokens": int(tokens)} if tokens > 0:
+                found[name] = tokens
+            case [*modalities]:
+                tokens = sum(_of_audio(each) for each in modalities)
+                found |= {name: tokens} if tokens else {}
+    return found
 
 
-def _says_nothing_on(usage: Usage, prices: dict[str, object]) -> bool:
+def _of_audio(modality: Json) -> int:
+    match modality:
+        case {"modality": "AUDIO", "tokenCount": int(tokens)}:
+            return tokens
+        case _:
+            return 0
+
+
+def _context(usage: Usage) -> tuple[tuple[str, str], ...]:
+    """What else the price depends on, where the vendor says it."""
+    said = usage.raw if isinstance(usage.raw, dict) else {}
+    tier = usage.tier or said.get("service_tier") or said.get("serviceTier")
+    given = {"service_tier": tier, "speed": said.get("speed")}
+    return tuple((name, value.lower()) for name, value in given.items() if isinstance(value, str))
+
+
+def _says_nothing_on(counts: Counts, table: "ModelPrice") -> bool:
     """Whether tokens were used that the model has no price for: the sum would silently count them as free."""
-    used = {"input_mtok": usage.input, "output_mtok": usage.output}
-    priced = {name for name in used if prices.get(name) is not None}
+    used = {"input_mtok": counts.input, "output_mtok": counts.output}
+    priced = {name for name in used if table.__dict__.get(name) is not None}
     return not priced or any(tokens and name not in priced for name, tokens in used.items())

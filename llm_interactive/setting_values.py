@@ -7,6 +7,7 @@ takes, for the one line that stops the start. That line never holds a key, nor w
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -135,6 +136,17 @@ class Number:
         if not self.least <= float(text) <= self.most:
             raise ValueError
         return float(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Exactly as it is written."""
+
+    allowed: str = "a number from 0 to 1000000"
+
+    def __call__(self, given: object) -> Decimal:
+        Number(0, 1_000_000)(given)
+        return Decimal(str(given).strip())
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from llm_interactive import config_file
 from llm_interactive.backends import providers
-from llm_interactive.config_file import ExtraBackend, FailoverRoute, ModelDefaults
+from llm_interactive.config_file import ExtraBackend, FailoverRoute, ModelDefaults, OwnPrices
 from llm_interactive.setting_values import (
     Boolean,
     CommandPrefix,
@@ -187,6 +187,7 @@ class Settings(BaseModel):
     model_defaults: Mapping[str, ModelDefaults] = {}
     failover_routes: Mapping[str, FailoverRoute] = {}
     aliases: Mapping[str, str] = {}
+    prices: Mapping[str, OwnPrices] = {}
 
     @property
     def backend_names(self) -> tuple[str, ...]:
@@ -265,6 +266,7 @@ def load(options: Mapping[str, str], environ: Mapping[str, str], cwd: Path) -> S
         model_defaults=config_file.read_model_defaults(sections["model_defaults"]),
         failover_routes=config_file.read_failover_routes(sections["failover_routes"], names),
         aliases=config_file.read_aliases(sections["aliases"]),
+        prices=config_file.read_prices(sections["prices"]),
     )
 
 

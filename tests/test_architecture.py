@@ -9,10 +9,10 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 
 LAYERS = (
     ("__init__", "errors", "setting_values", "wire_json"),
-    ("backends.providers", "compression", "conversation", "events", "sse"),
-    ("config_file", "limits", "prices", "thoughts", "url_guard"),
+    ("backends.providers", "callers", "compression", "conversation", "events", "sse"),
+    ("config_file", "limits", "thoughts", "url_guard"),
     ("protocols", "settings"),
-    ("entry", "models", "storage"),
+    ("entry", "models", "prices", "storage"),
     ("access", "backends", "headers", "sessions", "spoken", "tokens"),
     ("commands", "detectors", "redaction", "routing", "tuning"),
     ("reply",),

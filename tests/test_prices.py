@@ -1,5 +1,6 @@
 """Prices against the price table itself, and the rules of counting that vendors differ in."""
 
+import random
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -9,8 +10,10 @@ import pytest
 from genai_prices.data import providers
 from genai_prices.types import ModelPrice, TieredPrices
 
+from llm_interactive import prices
+from llm_interactive.config_file import OwnPrices
 from llm_interactive.events import Usage
-from llm_interactive.prices import price
+from llm_interactive.prices import Counts, price
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 MILLION = Decimal(1_000_000)
@@ -167,3 +170,118 @@ print(threading.active_count())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2.50", "1"]
+
+
+VENDORS = ("openai", "anthropic", "google", "openrouter", "groq", "mistral", "deepseek", "x-ai", "moonshotai")
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_every_model_costs_what_the_table_says(vendor: str) -> None:
+    """Ours is the same arithmetic with the prices resolved once."""
+    chance = random.Random(vendor)
+    backend = {table: ours for ours, table in prices.VENDORS.items() if ours != "openai-responses"}.get(vendor, vendor)
+    provider = next(provider for provider in providers if provider.id == vendor)
+    compared = 0
+    for info in provider.models:
+        if provider.find_model(info.id) is not info:
+            continue
+        fresh, cached, written, thought, said = (chance.choice([0, chance.randrange(300_000)]) for _ in range(5))
+        usage = Usage(input=fresh + cached + written, cached=cached, cache_write=written, output=said + thought,
+                      reasoning=thought)  # fmt: skip
+        cost = price(backend, info.id, usage, AT)
+        if cost is not None:
+            counts = prices._table_counts(Counts.of(usage), None)
+            assert cost == info.get_prices(AT).calc_price(counts)["total_price"], info.id
+            compared += 1
+    assert compared > 3
+
+
+def test_spoken_tokens_cost_more() -> None:
+    spoken = {"prompt_tokens_details": {"audio_tokens": 500}, "completion_tokens_details": {"audio_tokens": 50}}
+    rates = table("openai", "gpt-audio")
+    cost = (base(rates.input_mtok) * 500 + base(rates.output_mtok) * 50
+            + base(rates.input_audio_mtok) * 500 + base(rates.output_audio_mtok) * 50) / MILLION  # fmt: skip
+    assert price("openai", "gpt-audio", Usage(input=1000, output=100, raw=spoken), AT) == cost
+    gemini = {"promptTokensDetails": [{"modality": "TEXT", "tokenCount": 9}, {"modality": "AUDIO", "tokenCount": 91}]}
+    text, speech = (price("gemini", "gemini-2.5-flash", Usage(input=100, output=1, raw=raw)) for raw in ({}, gemini))
+    assert text is not None
+    assert speech is not None
+    assert speech > text
+
+
+@pytest.mark.parametrize(
+    ("usage", "dearer"),
+    [
+        (Usage(input=1000, output=10, tier="priority"), True),
+        (Usage(input=1000, output=10, tier="flex"), False),
+    ],
+)
+def test_a_tier_beside_the_usage_counts(usage: Usage, dearer: bool) -> None:
+    usual, cost = price("openai", "gpt-5", Usage(input=1000, output=10)), price("openai", "gpt-5", usage)
+    assert usual is not None
+    assert cost is not None
+    assert cost != usual
+    assert (cost > usual) is dearer
+
+
+@pytest.mark.parametrize(
+    ("raw", "cost"),
+    [
+        ({"cost": 0.0133176, "cost_details": {"upstream_inference_cost": None}}, Decimal("0.0133176")),
+        ({"cost": 0, "cost_details": {"upstream_inference_cost": None}}, Decimal(0)),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.02}}, Decimal("0.021")),
+        ({"cost": {"total_cost": 0.5, "input_tokens_cost": 0.2}}, Decimal("0.5")),
+        ({"cost_in_usd_ticks": 1615400}, Decimal("0.00016154")),
+    ],
+)
+def test_what_the_provider_says_it_cost_wins(raw: dict[str, object], cost: Decimal) -> None:
+    own = {"gpt-4o": OwnPrices(input=Decimal(1), output=Decimal(1))}
+    for model in ("gpt-4o", "no-such-model"):
+        assert price("openai", model, Usage(input=1000, output=10, raw=raw), own=own) == cost
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"cost": 0},
+        {"cost": True},
+        {"cost": -1},
+        {"cost": "0.1"},
+        {"cost": None},
+        {"cost": float("nan")},
+        {"cost": {}},
+        {"cost_in_usd_ticks": 0},
+        {"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": None}},
+    ],
+)
+def test_what_says_nothing_does_not(raw: dict[str, object]) -> None:
+    assert price("openai", "gpt-4o", Usage(input=1_000_000, output=0, raw=raw)) == Decimal("2.5")
+
+
+def test_the_users_own_prices_go_before_the_table() -> None:
+    own = {
+        "openai:gpt-*": OwnPrices(input=Decimal(7), output=Decimal(70)),
+        "gpt-4o": OwnPrices(input=Decimal(1), output=Decimal(10)),
+        "openai:gpt-4o": OwnPrices(input=Decimal("0.5"), cached=Decimal("0.05"), output=Decimal(2)),
+        "local:*": OwnPrices(input=Decimal(0), output=Decimal(0)),
+        "vectors": OwnPrices(input=Decimal("0.1")),
+        "anthropic:*": OwnPrices(
+            input=Decimal(10), cache_write=Decimal(20), output=Decimal(100), reasoning=Decimal(50)
+        ),
+    }
+
+    def cost(backend: str, model: str, usage: Usage) -> Decimal | None:
+        return price(backend, model, usage, own=own)
+
+    million = Usage(input=1_000_000, output=1_000_000)
+    assert cost("openai", "gpt-4o", million) == Decimal("2.5")
+    assert cost("openai", "gpt-4o", Usage(input=1_000_000, cached=400_000, output=0)) == Decimal("0.32")
+    assert cost("azure", "gpt-4o", million) == 11
+    assert cost("openai", "gpt-5", million) == 77
+    assert cost("local", "llama", million) == 0
+    assert cost("x", "vectors", Usage(input=1_000_000, output=0)) == Decimal("0.1")
+    assert cost("x", "vectors", million) is None
+    assert cost("x", "y", million) is None
+    written = Usage(input=1_000_000, cache_write=500_000, output=1_000_000, reasoning=900_000,
+                    raw={"cache_creation": {"ephemeral_1h_input_tokens": 100_000}})  # fmt: skip
+    assert cost("anthropic", "m", written) == 5 + 10 + 10 + 45

@@ -1,3 +1,4 @@
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -239,3 +240,23 @@ def test_a_key_of_another_backend_of_the_file_has_its_own_variable(tmp_path: Pat
     )
     assert (keys_of(settings, "my-host"), settings.base_urls["my-host"]) == (["k"], "http://other/v1")
     assert settings.backend in settings.backend_names
+
+
+def test_own_prices_are_read_as_they_are_written(tmp_path: Path) -> None:
+    settings = with_file(tmp_path, "prices: {'openai:gpt-*': {input: 0.1, cached: '0.01'}, emb: {output: 2}}")
+    first, second = settings.prices["openai:gpt-*"], settings.prices["emb"]
+    assert (first.input, first.cached, first.output) == (Decimal("0.1"), Decimal("0.01"), None)
+    assert (second.input, second.output) == (None, Decimal(2))
+
+
+@pytest.mark.parametrize(
+    ("prices", "said"),
+    [
+        ("{m: {input: -1}}", "prices.m.input=-1 in /proxy.yaml: must be a number from 0 to 1000000"),
+        ("{m: {cached: 1}}", "must be a mapping with input or output, in USD for a million tokens"),
+        ("{m: {inputs: 1}}", "there is no such setting; did you mean input?"),
+        ("3", "must be a mapping of model names or patterns to their prices"),
+    ],
+)
+def test_a_wrong_price_is_named(tmp_path: Path, prices: str, said: str) -> None:
+    assert said in file_error(tmp_path, f"prices: {prices}")

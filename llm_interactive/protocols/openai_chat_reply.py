@@ -84,7 +84,7 @@ def read_reasoning_detail(detail: Json) -> Thinking | None:
     return Thinking(text=text, signature=signature, redacted=data, origin=origin, item_id=item_id, source=source)
 
 
-def read_usage(usage: dict[str, Json]) -> Usage:
+def read_usage(usage: dict[str, Json], tier: Json = None) -> Usage:
     details = usage.get("prompt_tokens_details")
     cached = _count(details, "cached_tokens")
     if cached is None:
@@ -97,7 +97,8 @@ def read_usage(usage: dict[str, Json]) -> Usage:
         output += reasoning  # xAI counts reasoning beside the completion
     if cached and read is not None and cached > read:
         cached = None  # impossible numbers, seen from Azure
-    return Usage(read, output, cached, _count(details, "cache_write_tokens"), reasoning, raw=usage, origin=NAME)
+    written = _count(details, "cache_write_tokens")
+    return Usage(read, output, cached, written, reasoning, raw=usage, origin=NAME, tier=tier)
 
 
 def _count(holder: Json, key: str) -> int | None:
@@ -173,7 +174,7 @@ class _Decoder:
                     events.append(Failed(_stream_error(choice)))
         usage = chunk.get("usage")
         if isinstance(usage, dict):
-            events.append(Used(read_usage(usage)))
+            events.append(Used(read_usage(usage, chunk.get("service_tier"))))
         elif isinstance(x_groq := chunk.get("x_groq"), dict) and isinstance(x_groq.get("usage"), dict):
             events.append(Used(read_usage(x_groq["usage"])))
         return events

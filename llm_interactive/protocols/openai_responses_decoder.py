@@ -47,14 +47,14 @@ CALLS: Mapping[str, str] = {"function_call": "arguments", "custom_tool_call": "i
 """Items that are calls of the client's tools -> the key of what they are called with."""
 
 
-def read_usage(usage: dict[str, Json]) -> Usage:
+def read_usage(usage: dict[str, Json], tier: Json = None) -> Usage:
     read, output = _count(usage, "input_tokens"), _count(usage, "output_tokens")
     details, output_details = usage.get("input_tokens_details"), usage.get("output_tokens_details")
     cached, written = _count(details, "cached_tokens"), _count(details, "cache_write_tokens")
     reasoning = _count(output_details, "reasoning_tokens")
     if cached and read is not None and cached > read:
         cached = None  # impossible numbers
-    return Usage(read, output, cached, written, reasoning, raw=usage, origin=NAME)
+    return Usage(read, output, cached, written, reasoning, raw=usage, origin=NAME, tier=tier)
 
 
 def _count(holder: Json, key: str) -> int | None:
@@ -134,7 +134,7 @@ class Decoder:
         self._begin(response)
         self._rest(response.get("output"))
         if isinstance(response.get("usage"), dict):
-            self._events.append(Used(read_usage(response["usage"])))
+            self._events.append(Used(read_usage(response["usage"], response.get("service_tier"))))
         status = str(response.get("status") or str(event.get("type") or "").rpartition(".")[2] or "completed")
         if response.get("error") or status in FAILURES:
             self._fail(response.get("error") or {"message": f"the response was {status}"})
