@@ -21,6 +21,7 @@ from llm_interactive.protocols.openai_chat_request import SENDS_REASONING_BACK
 from llm_interactive.routing.plan import Attempt
 from llm_interactive.sessions import Session, restore_thoughts
 from llm_interactive.tuning import tuned, without_pictures
+from llm_interactive.visible_thoughts import without_marked_thoughts
 from llm_interactive.walk import Try
 
 STORED_STATE = ("previous_response_id", "conversation", "prompt", "cachedContent", "cached_content", "container")
@@ -77,6 +78,8 @@ class Encoder:
             refuse_stored_state(conversation)
         if attempt.protocol != self.call.protocol or vendor in SENDS_REASONING_BACK:
             conversation = restore_thoughts(self.session, conversation)
+        if self.session.show_reasoning:
+            conversation = without_marked_thoughts(conversation)
         conversation = without_pictures(self._tuned(conversation, attempt), target, self.notes)
         write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
         wire = write(conversation, target, self.notes)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llm_interactive import compression, limits, protocols, told, wire_json
+from llm_interactive import compression, limits, protocols, told, visible_thoughts, wire_json
 from llm_interactive.backends.catalog import Account, ConfiguredBackend
 from llm_interactive.configuration import Caught, Configuration
 from llm_interactive.conversation import Conversation
@@ -358,6 +358,13 @@ class Exchange:
         writer = self.frontend.reply_writer(context)
         if self.redaction is not None and self.redaction.placeholders is not None:
             writer = RestoringWriter(writer, self.redaction.placeholders)
+        exclude = (self.session.reasoning or {}).get("exclude")
+        writer = visible_thoughts.writer_of(
+            writer,
+            shown=self.session.show_reasoning,
+            hidden=conversation.reasoning.summary is False if exclude is None else exclude,
+            protocol=self.call.protocol,
+        )
         self._reply = Reply(
             protocol.reply_reader(is_stream),
             writer,
@@ -478,7 +485,7 @@ class Exchange:
 
     def summary(self) -> str:
         """One line, of at least one attempt."""
-        return told.summary(self.call.protocol, self.tries)
+        return told.summary(self.call.protocol, self.tries, self.notes)
 
     def too_large(self, limit: int) -> None:
         self.fail(TooLarge(f"the request is larger than {limit} bytes"))

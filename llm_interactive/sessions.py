@@ -77,6 +77,8 @@ class Session:
     reasoning: dict[str, Json] | None = None
     thinking_budget: int | None = None
     generation_config: dict[str, Json] | None = None
+    show_reasoning: bool | None = None
+    """Whether it stands in the text of answers."""
     openai_url: str | None = None
     loop_detection: bool | None = None
     tool_loop_detection: bool | None = None

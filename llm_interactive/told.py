@@ -1,6 +1,6 @@
 """What people are told of a request's attempts: in the log and beside the flow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from llm_interactive.backends.catalog import SAME_SERVICE
 from llm_interactive.conversation import Conversation
@@ -9,8 +9,8 @@ from llm_interactive.models import facts
 from llm_interactive.walk import Try
 
 
-def summary(protocol: str, tries: Sequence[Try]) -> str:
-    """One line for the flow's comment: `frontend → backend/model · tokens in/out · ttft`."""
+def summary(protocol: str, tries: Sequence[Try], notes: Iterable[str] = ()) -> str:
+    """One line for the flow's comment: `frontend → backend/model · tokens in/out · ttft · what was changed`."""
     last = tries[-1]
     said = [f"{protocol} → {last.attempt.backend.name}/{last.attempt.model}"]
     if last.usage is not None and last.usage.output is not None:
@@ -20,7 +20,7 @@ def summary(protocol: str, tries: Sequence[Try]) -> str:
     if last.error:
         said.append(f"{last.status or ''} {last.error}".strip()[:200])
     said += [try_.stop.note for try_ in tries if try_.stop is not None]
-    return " · ".join(said)
+    return " · ".join([*said, *notes])
 
 
 def stopped(try_: Try, session: str, conversation: Conversation | None) -> str:

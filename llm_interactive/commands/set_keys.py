@@ -222,6 +222,7 @@ KEYS: tuple[Key, ...] = (
     _value("reasoning-effort", "reasoning_effort", OneOf(EFFORTS)),
     Key("reasoning", _put_reasoning, "reasoning", REASONING_VALUES),
     _value("thinking-budget", "thinking_budget", ThinkingBudget()),
+    _value("show-reasoning", "show_reasoning", Boolean()),
     Key("gemini-generation-config", _put_generation_config, "generation_config", "a JSON object"),
     Key("openai_url", _put_openai_url, "openai_url", Url().allowed, ("openai-url",)),
     _value("loop-detection", "loop_detection", Boolean(), ("loop_detection", "loop")),
