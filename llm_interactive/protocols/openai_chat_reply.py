@@ -199,7 +199,7 @@ class _Decoder:
         return events
 
     def delta(self, delta: dict[str, Json], number: int, state: _Choice, events: list[Event]) -> None:
-        for key, value in delta.items():
+        for key, value in sorted(delta.items(), key=lambda item: item[0] not in THINKING_KEYS):  # it came first
             if not value:
                 continue
             if key == "content":
@@ -237,6 +237,8 @@ class _Decoder:
         if arguments:
             events.append(ToolCallDelta(slot, arguments, number))
 
+
+THINKING_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
 
 type _Reads = Callable[[Json, dict[str, Json], int, list[Event]], None]
 

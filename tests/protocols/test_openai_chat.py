@@ -270,3 +270,14 @@ def test_a_translated_stream_in_full() -> None:
         events(body, True)[-2],
         Finished(),
     ]
+
+
+def test_reasoning_stands_before_the_text_whatever_the_order_of_keys() -> None:
+    message = {"role": "assistant", "content": "So.", "reasoning_content": "Hm."}
+    reply = {"id": "c", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    reader = PROTOCOL.reply_reader(False)
+    told = [event for frame in (*reader.feed(json.dumps(reply).encode()), *reader.finish()) for event in frame.events]
+    assert [event for event in told if isinstance(event, ThinkingDelta | TextDelta)] == [
+        ThinkingDelta("Hm."),
+        TextDelta("So."),
+    ]
