@@ -22,11 +22,13 @@ OWN_PAGES = ("same-origin", "none")
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What is known of a request before its body: the peer's address, headers by lower-case name, the query."""
+    """What is known of a request before its body: the peer's address, headers by lower-case name, the query. `keyless`:
+    for a page that holds nothing secret and asks for the key itself."""
 
     peer: str
     headers: Mapping[str, str]
     query: str = ""
+    keyless: bool = False
 
 
 def check(visit: Visit, settings: Settings) -> None:
@@ -36,6 +38,8 @@ def check(visit: Visit, settings: Settings) -> None:
     if not wants_key:
         if not is_loopback(visit.peer):
             raise Forbidden("this proxy has no client key set, so only programs on its own machine may use it")
+        return
+    if visit.keyless:
         return
     given = entry.credentials_of(visit.headers, visit.query)
     if not has_key(given, settings):

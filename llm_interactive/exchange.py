@@ -28,6 +28,7 @@ from llm_interactive.errors import BadRequest, ProxyError, TooLarge, UpstreamErr
 from llm_interactive.headers import HOP_BY_HOP, one_line, portable, streams, unexpected
 from llm_interactive.loops import LoopWatch
 from llm_interactive.outgoing import Outgoing
+from llm_interactive.passed_usage import PassedUsage, model_of
 from llm_interactive.protocols.base import Call, Notes, Protocol, ReplyContext
 from llm_interactive.redaction.passed import redacted_body, redacted_bytes
 from llm_interactive.redaction.redactor import Redaction
@@ -136,6 +137,8 @@ class Exchange:
         """Raises `ProxyError` where the body is not what the protocol wants."""
         self.body = body
         if self.call.operation == "other":
+            self.session_id = self._hide(session_id(self.call.headers, {}, self._client))
+            self.asked_model = self.call.model or model_of(body)
             return
         try:
             parsed = wire_json.loads(body)
@@ -269,7 +272,8 @@ class Exchange:
         plain = dict(headers)
         passed = self.conversation is None or self.call.operation == "count_tokens"
         if passed and (status < 400 or (self.conversation is None and not self._may_move_on(status))):
-            self._reply = PassedReply(self._clock)
+            is_plain = self.conversation is None and plain.get("content-encoding", "identity") == "identity"
+            self._reply = PassedReply(self._clock, PassedUsage() if is_plain else None)
             self._reply_headers = [(n, v) for n, v in headers if n not in HOP_BY_HOP or n == "content-encoding"]
         elif status >= 400 or passed:
             encoding = plain.get("content-encoding", "")

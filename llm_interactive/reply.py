@@ -33,6 +33,7 @@ from llm_interactive.events import (
     Usage,
     Used,
 )
+from llm_interactive.passed_usage import PassedUsage
 from llm_interactive.protocols.base import Json, ReplyReader, ReplyWriter
 from llm_interactive.thoughts import Listener
 
@@ -312,22 +313,28 @@ class Reply:
 
 
 class PassedReply:
-    """The reply of a call whose body is not read: every byte goes on as it came."""
+    """The reply of a call whose body is not read: every byte goes on as it came. `heard` finds the usage in them."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], heard: PassedUsage | None = None) -> None:
         self._clock = clock
+        self._heard = heard
         self.begun = self.ended = False
         self.first: float | None = None
         self.error: ProxyError | None = None
-        self.usage: Usage | None = None
         self.reason: Reason | None = None
         self.said: list[str] = []
         self.calls: list[ToolCallStarted] = []
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._heard.found() if self._heard is not None else None
 
     def feed(self, data: bytes) -> Step:
         if self.first is None:
             self.first = self._clock()
         self.begun = True
+        if self._heard is not None:
+            self._heard.feed(data)
         return Step((data,))
 
     def finish(self) -> Step:

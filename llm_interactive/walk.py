@@ -8,6 +8,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from llm_interactive.backends.catalog import Access, ConfiguredBackend
 from llm_interactive.errors import ProxyError, UpstreamError
@@ -38,6 +39,8 @@ class Try:
     said: Sequence[str] = ()
     stop: Stop | None = None
     """Why the proxy ended it early."""
+    cost: Decimal | None = None
+    """In USD, once it is recorded."""
     access: Access | None = None
     """What it was signed in with, where that is no key."""
 
@@ -128,7 +131,8 @@ class Walk:
         self.error = error
         last = self.tries[-1]
         last.ended, last.error = self._clock(), error.message
-        last.status = last.status or error.status
+        if last.status is None or last.status < 400:  # a stream may begin well, with nothing but an error in it
+            last.status = error.status
         self._learn(last, error)
         if not isinstance(error, UpstreamError) or refusals.status_of(error) == 404:
             self._drop(last.attempt)  # other keys would fare no better
@@ -179,7 +183,7 @@ class Walk:
     def lines(self) -> list[str]:
         """A line for each attempt that was made, and at the end for each that had to be left out."""
         left_out = [self._resting_line(attempt) for attempt in self.left] if self._is_over else []
-        return [*map(_line, self.tries), *left_out]
+        return [*map(line, self.tries), *left_out]
 
     def _resting_line(self, attempt: Attempt) -> str:
         rest = self._rest(attempt)
@@ -195,6 +199,7 @@ def _named(attempt: Attempt) -> str:
     return f"{attempt.backend.name}:{attempt.model}{key}"
 
 
-def _line(try_: Try) -> str:
+def line(try_: Try) -> str:
+    """What became of an attempt, for people."""
     outcome = f"{try_.status or 'no answer'}" + (f" {try_.error}" if try_.error else "")
     return f"{_named(try_.attempt)}: {outcome}"

@@ -9,11 +9,11 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 
 LAYERS = (
     ("__init__", "errors", "setting_values", "wire_json"),
-    ("backends.providers", "callers", "compression", "conversation", "events", "sse"),
+    ("backends.providers", "callers", "compression", "conversation", "dashboard", "events", "sse", "usage_export"),
     ("config_file", "limits", "thoughts", "url_guard"),
     ("protocols", "settings"),
-    ("entry", "models", "prices", "storage"),
-    ("access", "backends", "headers", "sessions", "spoken", "tokens"),
+    ("entry", "models", "passed_usage", "prices", "storage"),
+    ("access", "backends", "headers", "sessions", "spoken", "tokens", "visible_thoughts"),
     ("commands", "detectors", "redaction", "routing", "tuning"),
     ("reply",),
     ("loops",),

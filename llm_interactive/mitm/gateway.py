@@ -13,7 +13,9 @@ import random
 import re
 import secrets
 import socket
+import sqlite3
 from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from llm_interactive import access, compression, entry, protocols, tokens
+from llm_interactive import access, compression, dashboard, entry, protocols, tokens
 from llm_interactive import settings as settings_module
 from llm_interactive.backends import catalog, qwen_oauth
 from llm_interactive.backends.demo import DemoServer
@@ -51,6 +53,7 @@ from llm_interactive.routing.choice import Naming, named
 from llm_interactive.routing.cooldowns import Cooldowns
 from llm_interactive.sessions import Session, Sessions
 from llm_interactive.settings import Settings
+from llm_interactive.storage import usage_queries
 from llm_interactive.storage.routing_store import RoutingStore
 from llm_interactive.storage.session_store import SessionStore
 
@@ -138,7 +141,7 @@ class Gateway:
         self._demo_url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
         self._do_later(self._demo.start(listening))
         if not self.settings.disable_accounting:
-            self._recorder = Recorder(self.settings.home)
+            self._recorder = Recorder(self.settings)
         self._do_later(KeptCooldowns(self._cooldowns, RoutingStore(self.settings.home / DATABASE)).start())
         self._sessions = Sessions(SessionStore(self.settings.home / DATABASE))
         self._sessions_read = self._do_later(self._sessions.start())
@@ -174,7 +177,9 @@ class Gateway:
         self._models.forget()
 
     def _used_today(self, session: Session) -> Mapping[str, Any]:
-        return self._recorder.today(session.name) if self._recorder is not None else {}
+        with suppress(sqlite3.Error):
+            return usage_queries.today(self._recorder.path, session.name) if self._recorder is not None else {}
+        return {}
 
     def _type(self, command: Command, session: str | None, arguments: str) -> str:
         if self._commander is None:
@@ -195,7 +200,7 @@ class Gateway:
         if self._sessions is not None:
             self._do_later(self._sessions.close())
         if self._recorder is not None:
-            self._recorder.close()
+            self._recorder.close(self.exchanges.values())
 
     # requests
 
@@ -261,7 +266,8 @@ class Gateway:
 
     def _visit(self, flow: http.HTTPFlow, headers: Mapping[str, str]) -> access.Visit:
         named = {**headers, "host": flow.metadata.get("llm_host") or host_of(flow.request)}
-        return access.Visit(peer_of(flow.client_conn), named, flow.request.path.partition("?")[2])
+        path, _, query = flow.request.path.partition("?")
+        return access.Visit(peer_of(flow.client_conn), named, query, keyless=path == dashboard.PATH)
 
     def _hide_credentials(self, flow: http.HTTPFlow) -> None:
         """No flow that mitmproxy shows or saves holds one (SPEC 9)."""
@@ -372,7 +378,7 @@ class Gateway:
                 configuration = self._configuration
                 own = named(configuration.naming, configuration.server)
                 return await self._models.answer(replace(call, protocol=protocol.name), configuration.backends, own)
-            return await management.answer(flow.request, protocol, self._configured(), self._recorder)
+            return await management.answer(flow.request, self._configured())
         except ProxyError as error:
             return management.error_response(protocol, error)
         except Exception:

@@ -1,33 +1,26 @@
 """Usage rows out of exchanges: one for each attempt, on disk before the client sees the end of its reply (SPEC 10)."""
 
 import asyncio
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from llm_interactive import prices, tokens
+from llm_interactive.callers import caller_name
 from llm_interactive.conversation import Conversation
 from llm_interactive.events import Usage
 from llm_interactive.exchange import Exchange
-from llm_interactive.storage import usage_queries
-from llm_interactive.storage.ledger import Ledger, UsageRow
-from llm_interactive.walk import Try
+from llm_interactive.settings import Settings
+from llm_interactive.storage.ledger import Ledger, Saved, UsageRow
+from llm_interactive.storage.usage_sums import FAILOVER
+from llm_interactive.walk import Try, line
 
 DATABASE = "proxy.db"
-
-
-def price(row: UsageRow) -> Decimal | None:
-    return prices.price(row.backend, row.model, row.tokens, row.timestamp)
-
 
 _COUNTER = ThreadPoolExecutor(1, thread_name_prefix="token count")
 """One thread: the tables of the tokenizer are loaded once, and counting never crowds out the replies."""
@@ -39,45 +32,74 @@ async def counted[**P, T](count: Callable[P, T], *arguments: P.args, **options: 
 
 
 class Recorder:
-    def __init__(self, home: Path) -> None:
-        self._path = home / DATABASE
-        self._ledger = Ledger(self._path, price)
+    """Keeps its prices and the days that rows are kept from the settings it was made with."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.path = settings.home / DATABASE
+        self._own_prices = settings.prices
+        self._ledger = Ledger(self.path, self._price, keep_days=settings.usage_retention_days)
         threading.Thread(target=prices.load, name="prices", daemon=True).start()  # the first reply need not wait for it
 
     async def record(self, exchange: Exchange) -> None:
         """Record the attempts that have ended and are not recorded yet."""
-        done = [try_ for try_ in exchange.tries[exchange.recorded :] if try_.ended is not None]
-        exchange.recorded += len(done)
-        rows = [await _row(exchange, try_) for try_ in done]
-        await asyncio.gather(*(self._ledger.record(row) for row in rows))
+        saved: list[tuple[Try, Saved]] = []
+        for number, try_ in _ended(exchange):
+            if (conversation := _to_count(exchange, try_)) is not None:
+                try_.usage = await counted(_count, conversation, try_.usage, try_.said, try_.attempt.model)
+            saved.append((try_, self._ledger.record(_row(exchange, number, estimated=conversation is not None))))
+        for try_, cost in saved:
+            try_.cost = await cost
 
-    async def recent(self, limit: int, filters: Mapping[str, str]) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(usage_queries.recent, self._path, limit, usage_queries.Filters(**filters))
-
-    def today(self, session: str) -> dict[str, Any]:
-        """Totals of a session since midnight; nothing where the database cannot be read. Blocks."""
-        with suppress(sqlite3.Error):
-            return usage_queries.today(self._path, session)
-        return {}
-
-    async def stats(self, days: int, filters: Mapping[str, str]) -> dict[str, Any]:
-        return await asyncio.to_thread(usage_queries.stats, self._path, days, usage_queries.Filters(**filters))
-
-    def close(self) -> None:
+    def close(self, exchanges: Iterable[Exchange] = ()) -> None:
+        """Record what is still under way as cancelled, and end."""
+        for exchange in exchanges:
+            exchange.client_left()
+            for number, try_ in _ended(exchange):
+                if (conversation := _to_count(exchange, try_)) is not None:
+                    try_.usage = _count(conversation, try_.usage, try_.said, try_.attempt.model)
+                self._ledger.put(_row(exchange, number, estimated=conversation is not None))
         self._ledger.close()
 
+    def _price(self, row: UsageRow) -> Decimal | None:
+        """Where nothing is known to be used nothing is known of its cost."""
+        if not row.total_tokens:
+            return prices.told_cost(row.raw_usage)
+        return prices.price(row.backend, row.model, row.tokens, row.timestamp, self._own_prices)
 
-async def _row(exchange: Exchange, try_: Try) -> UsageRow:
-    headers = exchange.call.headers
-    duration = (try_.ended or try_.begun) - try_.begun
-    usage, estimated = await _usage(exchange, try_)
+
+def _ended(exchange: Exchange) -> Sequence[tuple[int, Try]]:
+    """Attempts that are to be recorded now, with their place in the request; they count as recorded from now on."""
+    done = [(number, try_) for number, try_ in enumerate(exchange.tries)
+            if number >= exchange.recorded and try_.ended is not None]  # fmt: skip
+    exchange.recorded += len(done)
+    return done
+
+
+def _to_count(exchange: Exchange, try_: Try) -> Conversation | None:
+    """What is to be counted here since the provider gave no figures, or of a stream that was stopped the first at most;
+    nothing where the model was not reached at all."""
+    told = try_.usage is not None and try_.usage.output is not None and (try_.stop is None or not exchange.stream)
+    return exchange.conversation if try_.said and not told else None
+
+
+def _count(conversation: Conversation, told: Usage | None, said: Sequence[str], model: str) -> Usage:
+    told = told or Usage()
+    read = tokens.count_conversation(conversation, model) if told.input is None else told.input
+    return replace(told, input=read, output=tokens.count_text("".join(said), model))
+
+
+def _row(exchange: Exchange, number: int, *, estimated: bool) -> UsageRow:
+    try_, headers = exchange.tries[number], exchange.call.headers
+    usage = try_.usage or Usage()
+    hide = exchange.configuration.redactor.redact_text  # what a client says may hold a key, whatever is redacted of it
+    project, caller = exchange.session.project or headers.get("x-project", "").strip(), caller_name(headers)
     return UsageRow(
         request_id=exchange.id,
         timestamp=datetime.now(UTC) - timedelta(seconds=time.monotonic() - try_.begun),
-        session=exchange.session.name,
-        username=headers.get("x-user-id", "anonymous"),
-        project=exchange.session.project or headers.get("x-project"),
-        caller_name=headers.get("user-agent"),
+        session=exchange.session_id.partition("/")[2],
+        username=hide(headers.get("x-user-id", "").strip()) or "anonymous",
+        project=hide(project) or None,
+        caller_name=hide(caller) if caller else None,
         frontend=exchange.call.protocol,
         backend=try_.attempt.backend.name,
         requested_model=exchange.asked_model or "",
@@ -85,40 +107,36 @@ async def _row(exchange: Exchange, try_: Try) -> UsageRow:
         key=try_.attempt.key_ordinal,
         stream=exchange.stream,
         status=try_.status,
-        error=try_.error,
+        error=try_.error or (f"the provider answered {try_.status}" if (try_.status or 0) >= 400 else None),
         prompt_tokens=usage.input or 0,
         cached_tokens=usage.cached or 0,
         cache_write_tokens=usage.cache_write or 0,
         completion_tokens=usage.output or 0,
         reasoning_tokens=usage.reasoning or 0,
         estimated=estimated,
-        ttft=None if try_.first is None else try_.first - try_.begun,
-        execution_time=duration,
+        cost=Decimal(0) if exchange.call.operation == "count_tokens" else None,  # vendors count for nothing
+        ttft=None if try_.first is None else max(0.0, try_.first - try_.begun),
+        execution_time=(try_.ended or try_.begun) - try_.begun,
         end_reason=_end_reason(exchange, try_),
-        notes="; ".join((*exchange.notes, *([try_.stop.note] if try_.stop is not None else ()))) or None,
+        notes="; ".join(_notes(exchange, number)) or None,
         raw_usage=usage.raw,
+        tier=usage.tier,
     )
 
 
-async def _usage(exchange: Exchange, try_: Try) -> tuple[Usage, bool]:
-    """The provider's figures, else a count of our own, off the event loop, where the model was reached at all."""
-    if try_.usage is not None and try_.usage.output is not None and (try_.stop is None or not exchange.stream):
-        return try_.usage, False  # a stream that was stopped has told the beginning at most
-    conversation = exchange.conversation
-    if conversation is None or not try_.said:
-        return try_.usage or Usage(), False
-    return await counted(_count, conversation, try_.usage or Usage(), try_.said, try_.attempt.model), True
-
-
-def _count(conversation: Conversation, told: Usage, said: Sequence[str], model: str) -> Usage:
-    read = tokens.count_conversation(conversation, model) if told.input is None else told.input
-    return replace(told, input=read, output=tokens.count_text("".join(said), model))
+def _notes(exchange: Exchange, number: int) -> list[str]:
+    try_ = exchange.tries[number]
+    said = [*exchange.notes, *([try_.stop.note] if try_.stop is not None else [])]
+    before = exchange.tries[number - 1] if number else None
+    if before is not None and before.error is not None:
+        return [f"{FAILOVER}{line(before)}", *said]
+    return ["asked again", *said] if before is not None else said
 
 
 def _end_reason(exchange: Exchange, try_: Try) -> str:
     if exchange.client_is_gone and try_ is exchange.tries[-1] and try_.reason is None:
         return "cancelled"
-    if try_.error is not None:
+    if try_.error is not None or (try_.status or 0) >= 400:
         return "error"
     if try_.stop is not None:
         return "loop"

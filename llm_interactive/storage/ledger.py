@@ -31,6 +31,8 @@ from llm_interactive.storage.migrations import connect
 
 type Cell = str | int | float | None
 type Price = Callable[["UsageRow"], Decimal | None]
+type Saved = asyncio.Future[Decimal | None]
+"""Done with the cost of the row."""
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ OTHER_ADVICE = "Check the file and its folder, or name another one with LLM_PROX
 class UsageRow:
     """One attempt. Tokens count as in `events.Usage`; times in seconds; `cost` in USD only where the provider said it
     (else the ledger asks its price table); `key` is the ordinal of the backend's key; `raw_usage`, the provider's own
-    usage object, helps pricing and is not stored."""
+    usage object, and `tier`, of its service, help pricing and are not stored."""
 
     request_id: str
     timestamp: datetime
@@ -88,6 +90,7 @@ class UsageRow:
     end_reason: str | None = None
     notes: str | None = None
     raw_usage: Json = None
+    tier: str | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -102,6 +105,7 @@ class UsageRow:
             cache_write=self.cache_write_tokens,
             reasoning=self.reasoning_tokens,
             raw=self.raw_usage,
+            tier=self.tier,
         )
 
 
@@ -144,9 +148,9 @@ class Ledger:
         self._patience = patience
         self._retry_after = retry_after
         self._capacity = capacity
-        self._queue: SimpleQueue[tuple[UsageRow, asyncio.Future[None] | None] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[UsageRow, Saved | None] | None] = SimpleQueue()
         self._backlog: deque[tuple[Cell, ...]] = deque()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[tuple[Saved, Decimal | None]] = []
         self._troubled = False
         self._stuck = False
         self._retry_at = 0.0
@@ -155,12 +159,13 @@ class Ledger:
         self._thread = threading.Thread(target=self._run, name="usage ledger", daemon=True)
         self._thread.start()
 
-    def record(self, row: UsageRow) -> asyncio.Future[None]:
-        """Hand a row over; the future is done when it is committed, or when waiting for that makes no sense any more.
+    def record(self, row: UsageRow) -> Saved:
+        """Hand a row over; the future is done when it is committed, or when waiting for that makes no sense any more
+        (with None then).
 
         Never blocks and never fails. Cancelling the future does not take the row back."""
         loop = asyncio.get_running_loop()
-        saved: asyncio.Future[None] = loop.create_future()
+        saved: Saved = loop.create_future()
         if self._closed or self._queue.qsize() + len(self._backlog) >= self._capacity:
             self._lose_one()
             saved.set_result(None)
@@ -174,6 +179,10 @@ class Ledger:
             self._queue.put((row, saved))
         return saved
 
+    def put(self, row: UsageRow) -> None:
+        """Hand a row over, and do not wait for it; before `close`, which does."""
+        self._queue.put((row, None))
+
     def close(self, timeout: float = 5.0) -> None:
         """Write what is left and end the thread; waits at most `timeout` seconds."""
         if not self._closed:
@@ -181,13 +190,13 @@ class Ledger:
             self._queue.put(None)
         self._thread.join(timeout)
 
-    def _give_up(self, saved: asyncio.Future[None]) -> None:
+    def _give_up(self, saved: Saved) -> None:
         if saved.done():  # the loop itself was late
             return
         if not self._stuck:
             self._stuck = True
             log.error("%s: the disk does not answer. Requests go on without waiting for usage rows.", self._file.path)
-        _resolve((saved,))
+        saved.set_result(None)
 
     def _lose_one(self) -> None:
         if not self._lost:
@@ -215,9 +224,10 @@ class Ledger:
             item = self._queue.get(timeout=self._pause())
             while item is not None:
                 row, saved = item
-                self._backlog.append(_cells(row, self._cost(row)))
+                cost = self._cost(row)
+                self._backlog.append(_cells(row, cost))
                 if saved is not None:
-                    self._waiting.append(saved)
+                    self._waiting.append((saved, cost))
                 item = self._queue.get_nowait()
         except Empty:
             return False
@@ -263,9 +273,9 @@ class Ledger:
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for loop, saved in groupby(waiting, key=asyncio.Future.get_loop):
+        for loop, done in groupby(waiting, key=lambda each: each[0].get_loop()):
             with suppress(RuntimeError):  # that loop is closed: nobody waits
-                loop.call_soon_threadsafe(_resolve, tuple(saved))
+                loop.call_soon_threadsafe(_resolve, tuple(done))
 
 
 class _LedgerFile:
@@ -390,7 +400,7 @@ def _number(value: float | None) -> float | None:
     return value if isinstance(value, float) else None
 
 
-def _resolve(futures: Sequence[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
+def _resolve(done: Sequence[tuple[Saved, Decimal | None]]) -> None:
+    for saved, cost in done:
+        if not saved.done():
+            saved.set_result(cost)

@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
 from itertools import islice
@@ -57,6 +57,7 @@ class Filters:
 
 
 ALL = Filters()
+FILTERS = tuple(field.name for field in fields(Filters))
 
 
 def recent(path: Path, limit: int = 100, filters: Filters = ALL, before: str | None = None) -> list[Row]:

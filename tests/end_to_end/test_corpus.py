@@ -183,7 +183,7 @@ def test_a_stream_that_begins_with_an_error_is_an_error(replay: Replay, recorded
     _, reply = replay.play(recorded, "/v1/chat/completions", body | {"model": f"{backend(recorded)}:{body['model']}"})
     assert reply.status_code == 400
     assert reply.json()["error"]["message"] == failure(recorded)
-    assert replay.row(recorded)["status"] == 200
+    assert replay.row(recorded)["status"] == 400
 
 
 @pytest.mark.parametrize("recorded", ANSWERED[::12], ids=lambda recorded: recorded.id)
