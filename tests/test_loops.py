@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from llm_interactive import settings as settings_module
 from llm_interactive.backends.catalog import ConfiguredBackend
-from llm_interactive.config_file import ModelDefaults
+from llm_interactive.config_file import ModelDefaults, defaults_for
 from llm_interactive.conversation import Conversation, Message, Text, Thinking, ToolCall, ToolResult
 from llm_interactive.errors import UpstreamError
 from llm_interactive.events import (
@@ -31,7 +31,7 @@ from llm_interactive.events import (
     Used,
 )
 from llm_interactive.exchange import Configuration, Exchange
-from llm_interactive.loops import Loops, LoopWatch, defaults_for, rules
+from llm_interactive.loops import Loops, LoopWatch, rules
 from llm_interactive.protocols.base import Call
 from llm_interactive.reply import Verdict
 from llm_interactive.sessions import Session
@@ -236,6 +236,8 @@ def test_a_whole_reply_keeps_its_usage_and_a_stream_gets_an_estimate() -> None:
     last = told[-2]
     assert isinstance(last, Used)
     assert last.usage.raw is None
+    told, _ = play(watch(), [Frame(b"x", (Used(Usage(7, 500)),)), *texts(LOOPING)])
+    assert told[-2] == Used(Usage(7, 500))
     told, _ = play(watch(), [begun, *texts("So. "), begun, *texts(LOOPING)])  # told while it spoke: exact
     assert not isinstance(told[-2], Used)
 
@@ -284,6 +286,31 @@ def test_a_call_that_the_client_has_got_cannot_be_taken_back() -> None:
     assert verdict is not None
     assert calls(told) == ["id0"]
     assert told[-2:] == [Ended(Reason("tool_calls")), Finished()]  # its result must be told, or no history is legal
+
+
+def test_what_another_reply_counted_meanwhile_takes_no_call_back() -> None:
+    session = Session("s")
+    watching = after(2, session=session)
+    started, *rest = call()
+    assert watching(started) is None
+    assert play(watch(session=session), call())[1] is None
+    told, verdict = play(watching, rest)
+    assert (len(told), verdict) == (3, None)
+
+
+def test_a_call_without_an_end_is_whole_at_the_end_of_the_reply() -> None:
+    def freeform() -> list[Frame]:
+        return [*call("no JSON", custom=True)[:3]]
+
+    told, verdict = play(after(3, freeform), [*freeform(), Frame(b"x", STOP)])
+    assert verdict is not None
+    assert calls(told) == []
+
+
+def test_a_call_that_is_open_when_the_reply_is_stopped_is_ended() -> None:
+    told, verdict = play(watch(), [*call()[:3], *texts(LOOPING)])
+    assert verdict is not None
+    assert told[-4:] == [ToolCallEnded(0), TextDelta(NOTICE), Ended(Reason("tool_calls")), Finished()]
 
 
 def test_a_reply_that_fails_while_a_call_is_held_fails() -> None:
@@ -393,6 +420,17 @@ def test_the_second_answer_may_be_another_call_but_not_the_same() -> None:
         assert (verdict is None) == goes_on
         assert text(told).startswith("" if goes_on else "After guidance, Tool call loop detected: 'look'")
         assert calls(told) == (["id0"] if goes_on else [])
+
+
+def test_there_is_one_second_chance_for_a_request() -> None:
+    watching = after(3, **CHANCE)
+    play(watching, call())
+    watching.renew()
+    told, verdict = play(watching, [frame for slot in range(4) for frame in call('{"at": 2}', slot=slot)])
+    assert verdict is not None
+    assert (verdict.end, verdict.again) == (True, False)
+    assert calls(told) == ["id0", "id1", "id2"]
+    assert text(told).startswith("After guidance, ")
 
 
 def test_several_choices_have_no_second_chance() -> None:

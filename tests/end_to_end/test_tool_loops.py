@@ -14,7 +14,7 @@ from kit.clients import CLIENTS, Answer, ask_anthropic, ask_chat
 from kit.http2_client import Http2Client
 from kit.proxy import RunningProxy, running_proxy
 from kit.replies import EVENT_STREAM, Pause, Reply, openai_error
-from kit.turns import Called, Turn, Turns, chat_stream
+from kit.turns import PAUSE, Called, Turn, Turns, chat_stream
 from kit.upstream import Upstream
 
 type Start = Callable[..., RunningProxy]
@@ -253,7 +253,7 @@ def test_the_upstream_is_cancelled_when_the_call_is_whole(
     def endless() -> Iterator[bytes | Pause]:
         yield from call
         while True:
-            yield Pause(1)
+            yield PAUSE
             yield more
 
     looked(proxy, provider, session)

@@ -18,7 +18,8 @@ from kit.replies import EVENT_STREAM, Pause, Reply, answer
 
 TIMES = 12
 PIECE = 7
-PAUSE = Pause(1)
+PAUSE = Pause(0.1)
+"""Shorter than the second that the proxy gives a reply which has ended by itself."""
 
 type Json = dict[str, Any]
 
