@@ -19,13 +19,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llm_interactive import compression, limits, protocols, told, visible_thoughts, wire_json
+from llm_interactive import compression, limits, protocols, thoughts, told, visible_thoughts, wire_json
 from llm_interactive.backends.catalog import Account, ConfiguredBackend
 from llm_interactive.configuration import Caught, Configuration
 from llm_interactive.conversation import Conversation
 from llm_interactive.encoding import Encoder
 from llm_interactive.errors import BadRequest, ProxyError, TooLarge, UpstreamError
-from llm_interactive.headers import HOP_BY_HOP, one_line, portable, streams, unexpected
+from llm_interactive.headers import HOP_BY_HOP, portable, streams, unexpected
 from llm_interactive.loops import LoopWatch
 from llm_interactive.outgoing import Outgoing
 from llm_interactive.passed_usage import PassedUsage, model_of
@@ -37,7 +37,7 @@ from llm_interactive.reply import NOTHING, PassedReply, Refusal, Reply, Step
 from llm_interactive.routing import plan, refusals
 from llm_interactive.routing.choice import Choice
 from llm_interactive.routing.plan import Attempt
-from llm_interactive.sessions import Session, remember_thoughts, session_id
+from llm_interactive.sessions import Session, forget_thoughts, remember_thoughts, session_id
 from llm_interactive.spoken import speak
 from llm_interactive.thoughts import Listener
 from llm_interactive.walk import Try, Wait, Walk
@@ -103,7 +103,7 @@ class Exchange:
         self._reply: Reply | PassedReply | Refusal | None = None
         self._reply_headers: list[tuple[str, str]] = []
         self._tool_names: Mapping[str, str] = {}
-        self._sent = False
+        self._sent = self._has_left_thoughts_out = False
         self._watch: LoopWatch | None = None
         self._cut: Reply | None = None
         """What the client has begun to read, while the backend is asked again."""
@@ -390,18 +390,7 @@ class Exchange:
         return [*self._reply_headers, *self._proxy_headers()]
 
     def _proxy_headers(self) -> list[tuple[str, str]]:
-        added = [("x-llm-proxy-request-id", self.id)]
-        if self.tries:
-            last = self.tries[-1].attempt
-            added.append(("x-llm-proxy-backend", one_line(f"{last.backend.name}:{last.model}")))
-        if self.confirmations:
-            added.append(("x-llm-proxy-commands", one_line("; ".join(self.confirmations))))
-        if notes := "; ".join(self.notes):
-            added.append(("x-llm-proxy-notes", one_line(notes)))
-        lines = self.walk.lines()
-        if len(lines) > 1 or self.walk.error is not None:
-            added.append(("x-llm-proxy-attempts", one_line("; ".join(lines))))
-        return added
+        return [("x-llm-proxy-request-id", self.id), *told.headers(self.walk, self.confirmations, self.notes)]
 
     def feed(self, data: bytes) -> Step:
         return self._noted(self._reply.feed(data)) if self._reply is not None else NOTHING
@@ -456,6 +445,18 @@ class Exchange:
         """The attempt is over and the client saw nothing. What is no fault of the attempt's own ends the request."""
         self.outgoing, self._reply = None, None
         self._note_refusal(error)
+        if refusals.is_about_thinking(error):
+            self._leave_thoughts_out()
+
+    def _leave_thoughts_out(self) -> None:
+        """The same once more, without the reasoning that another model has signed (TRAPS T55)."""
+        if self.conversation is None or self._has_left_thoughts_out:
+            return
+        forget_thoughts(self.session, self.conversation)
+        self.conversation = thoughts.without(self.conversation)
+        self._has_left_thoughts_out = True
+        self.notes.add("reasoning of earlier turns: not sent, the provider does not take it")
+        self.walk.again(alone=True)
 
     def _note_refusal(self, error: ProxyError) -> None:
         error.message = self._hide(error.message)

@@ -182,6 +182,12 @@ def remember_thoughts(session: Session, found: Mapping[str, Thought]) -> None:
     session.thoughts = known
 
 
+def forget_thoughts(session: Session, conversation: Conversation) -> None:
+    """Those that belong to its calls: they were refused."""
+    calls = conversation.call_names()
+    session.thoughts = {id_: thought for id_, thought in session.thoughts.items() if id_ not in calls}
+
+
 def restore_thoughts(session: Session, conversation: Conversation) -> Conversation:
     """With the reasoning that the client left out; the same object where nothing is missing."""
     if not session.thoughts:

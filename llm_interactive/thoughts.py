@@ -6,6 +6,7 @@ by session and tool-call id (sessions.py), and put into the history again where 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import is_
 
 from llm_interactive.conversation import Conversation, Message, Part, Thinking, ToolCall
 
@@ -24,6 +25,20 @@ def restored(conversation: Conversation, known: Mapping[str, Thought]) -> Conver
     if all(new is old for new, old in zip(messages, conversation.messages, strict=True)):
         return conversation
     return conversation.edit(messages=messages)
+
+
+def without(conversation: Conversation) -> Conversation:
+    """With no reasoning in the history, nor turns that held nothing else; the same object where there was none."""
+    messages = []
+    for message in conversation.messages:
+        parts = tuple(part for part in message.parts if not isinstance(part, Thinking))
+        if parts == message.parts:
+            messages.append(message)
+        elif parts:
+            messages.append(message.edit(parts=parts))
+    if len(messages) == len(conversation.messages) and all(map(is_, messages, conversation.messages)):
+        return conversation
+    return conversation.edit(messages=tuple(messages))
 
 
 def _restored(message: Message, known: Mapping[str, Thought]) -> Message:

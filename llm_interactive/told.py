@@ -1,12 +1,26 @@
-"""What people are told of a request's attempts: in the log and beside the flow."""
+"""What people are told of a request's attempts: in headers, in the log and beside the flow."""
 
 from collections.abc import Iterable, Sequence
 
 from llm_interactive.backends.catalog import SAME_SERVICE
 from llm_interactive.conversation import Conversation
+from llm_interactive.headers import one_line
 from llm_interactive.loops import CHARACTERS_PER_TOKEN
 from llm_interactive.models import facts
-from llm_interactive.walk import Try
+from llm_interactive.walk import Try, Walk
+
+
+def headers(walk: Walk, confirmations: Sequence[str], notes: Iterable[str]) -> list[tuple[str, str]]:
+    """What the client may want to know of how it came to its answer."""
+    found: dict[str, str] = {}
+    if walk.tries:
+        last = walk.tries[-1].attempt
+        found["backend"] = f"{last.backend.name}:{last.model}"
+    found["commands"], found["notes"] = "; ".join(confirmations), "; ".join(notes)
+    lines = walk.lines()
+    if len(lines) > 1 or walk.error is not None:
+        found["attempts"] = "; ".join(lines)
+    return [(f"x-llm-proxy-{name}", one_line(text)) for name, text in found.items() if text]
 
 
 def summary(protocol: str, tries: Sequence[Try], notes: Iterable[str] = ()) -> str:

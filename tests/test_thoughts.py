@@ -1,7 +1,7 @@
 """Reasoning that a client cannot carry comes back to the model with its tool calls (T52, T56, T57)."""
 
 from llm_interactive.conversation import Conversation, Message, Source, Text, Thinking, ToolCall
-from llm_interactive.thoughts import Listener, Thought, restored
+from llm_interactive.thoughts import Listener, Thought, restored, without
 
 SIGNED = Thinking(text="hm", signature="s", origin="anthropic_messages")
 
@@ -47,3 +47,12 @@ def test_a_listener_gives_each_call_what_stood_before_it() -> None:
     listener.called("c", "google")
     unsigned = Thinking(text="unsigned", origin="openai_chat")
     assert listener.thoughts == {"a": Thought((SIGNED,)), "c": Thought((unsigned,), "google")}
+
+
+def test_a_history_without_reasoning() -> None:
+    kept = conversation(Text(text="I look"), call("a"))
+    assert without(kept) is kept
+    both = Conversation(model="m", messages=(*conversation(SIGNED).messages, *conversation(SIGNED, call("a")).messages))
+    found = without(both)
+    assert [message.parts for message in found.messages] == [(call("a"),)]
+    assert found.changed == {"messages"}

@@ -39,6 +39,7 @@ STORED_THING = re.compile(
     re.I,
 )
 ABOUT_MODEL = re.compile(r"\bmodels?\b|\bendpoints?\b", re.I)
+FOREIGN_THINKING = re.compile(r"signature\W+in\W+thinking|thinking\W+block\w*\W.*\bsignature", re.I | re.S)
 TOO_MUCH_ASKED = re.compile(r"fewer max_tokens|can only afford", re.I)
 
 
@@ -72,6 +73,11 @@ def moves_on(error: ProxyError) -> bool:
     if status == 404:
         return is_about_model(error)
     return status in MOVES_ON or status >= 500
+
+
+def is_about_thinking(error: ProxyError) -> bool:
+    """Whether reasoning in the history is what was refused: another model has signed it (TRAPS T55)."""
+    return error.status == 400 and bool(FOREIGN_THINKING.search(error.message))
 
 
 def is_about_model(error: ProxyError) -> bool:

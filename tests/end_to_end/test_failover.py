@@ -272,6 +272,32 @@ def test_t55_signatures_of_one_vendor_are_not_sent_to_another(setup: Setup) -> N
     assert signed not in gem.body + chat.body
 
 
+def test_t55_reasoning_that_a_provider_refuses_is_left_out(setup: Setup) -> None:
+    refused = "messages.1.content.0: Invalid `signature` in `thinking` block"
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": refused}}
+    place = "claude3"
+    setup.providers.say({place: [answer(error, 400), Turn("yes"), answer(error, 400)]})
+    thinking = {"type": "thinking", "thinking": "Let me see.", "signature": "c2lnbmVk"}
+    body = {
+        "model": f"{place}:opus",
+        "max_tokens": 2048,
+        "messages": [
+            {"role": "user", "content": "Hello?"},
+            {"role": "assistant", "content": [thinking, {"type": "text", "text": "Hi."}]},
+            {"role": "user", "content": "And now?"},
+        ],
+    }
+    reply = httpx.post(f"{setup.proxy.url}/anthropic/v1/messages", json=body, timeout=20)
+    assert (reply.status_code, reply.json()["content"][0]["text"]) == (200, "yes")
+    first, second = setup.providers.requests
+    assert b"c2lnbmVk" in first.body
+    assert b"thinking" not in second.body
+    assert setup.providers.asked == [f"{place} 1"] * 2
+    again = httpx.post(f"{setup.proxy.url}/anthropic/v1/messages", json=body, timeout=20)
+    assert (again.status_code, again.json()["error"]["message"]) == (400, refused)
+    assert len(setup.providers.asked) == 4
+
+
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.CLOSE, Fault.STALL])
 def test_after_content_nothing_is_tried_again(setup: Setup, fault: Fault) -> None:
     setup.providers.say({"": sse(chat_chunk("Once upon"), fault)})

@@ -106,6 +106,22 @@ def test_what_says_nothing_of_the_key(error: UpstreamError) -> None:
     assert rest_of(error, NOW) is None
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (chat(400, "messages.1.content.0: Invalid `signature` in `thinking` block"), True),
+        (
+            chat(400, "messages.3: `thinking` or `redacted_thinking` blocks: the signature was made by another model"),
+            True,
+        ),
+        (chat(400, "Expected `thinking`, but found `text`"), False),
+        (chat(500, "Invalid `signature` in `thinking` block"), False),
+    ],
+)
+def test_reasoning_that_was_refused(error: UpstreamError, expected: bool) -> None:
+    assert refusals.is_about_thinking(error) is expected
+
+
 RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.4s"}
 PER_DAY = {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}
 PER_MINUTE = {"violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}]}
