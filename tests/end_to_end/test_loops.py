@@ -138,12 +138,14 @@ def test_a_session_may_switch_it_off(
 @both_ways
 def test_the_raw_notice_is_a_line_of_openais_stream_alone(start_proxy: Start, upstream: Upstream, stream: bool) -> None:
     proxy = start_proxy(environment(upstream, LOOP_DETECTION_NOTICE="raw"))
-    upstream.script = Turns(Turn(again=SENTENCE))
+    turn = Turn(again=SENTENCE)
+    upstream.script = Turns(turn)
     body = {"model": "anthropic:m", "messages": [{"role": "user", "content": "Count."}], "stream": stream}
     told = httpx.post(f"{proxy.url}/v1/chat/completions", json=body).text
     assert (f"\n\ndata: {NOTICE}{SENTENCE}' repeated 10 times]\n\n" in told) == stream
     assert told.endswith("data: [DONE]\n\n") == stream
     assert NOTICE in told
+    assert not stream or cancelled_early(upstream.wait_ended()[0], turn)  # an SDK would have hung up at the notice
     assert NOTICE in ask_anthropic(proxy, "Count.", model="anthropic:m", stream=stream).text
 
 
