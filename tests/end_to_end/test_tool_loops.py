@@ -265,6 +265,24 @@ def test_the_upstream_is_cancelled_when_the_call_is_whole(
     assert exchange.pieces_sent <= len(call) + A_FEW
 
 
+@pytest.mark.parametrize(
+    ("client", "backend"),
+    [("openai_responses", "openai-responses"), ("anthropic_messages", "anthropic"), ("gemini", "gemini")],
+)
+@both_ways
+def test_reasoning_goes_back_with_the_call(
+    proxy: RunningProxy, provider: Upstream, session: str, client: str, backend: str, stream: bool
+) -> None:
+    ask = asking(proxy, client, f"{backend}:m", stream, session)
+    looked(proxy, provider, session)
+    ask("!/set(tool-loop-mode=chance)")
+    provider.script = Turns(Turn("Once more. ", AGAIN.call, thinking="Hm, hm."), DONE)
+    assert ask().text.endswith("Never mind.")
+    asked_again = provider.requests[-1].body.decode()
+    assert "Tool call loop warning" in asked_again
+    assert "c2lnbmVk" in asked_again  # the signature, without which vendors refuse the call
+
+
 @every_client
 @both_ways
 def test_a_second_chance_that_fails_is_an_error(
