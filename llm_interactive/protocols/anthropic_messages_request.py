@@ -178,7 +178,11 @@ def _misfits(body: dict[str, Json], conversation: Conversation, target: Target) 
     effort = (body.get("output_config") or {}).get("effort")
     if effort and facts.reasoning in ("budget", "none") and not facts.efforts:
         found.add("reasoning")
-    if kind in UNKNOWN_KINDS.get(facts.reasoning, ()) and not (kind == "enabled" and facts.takes_budgets):
+    if effort in efforts.EFFORTS and facts.efforts and effort not in facts.efforts:
+        found.add("reasoning")
+    forced = (body.get("tool_choice") or {}).get("type") in ("any", "tool")
+    may_budget = kind == "enabled" and facts.takes_budgets and not forced  # T20
+    if kind in UNKNOWN_KINDS.get(facts.reasoning, ()) and not may_budget:
         found.add("reasoning")
     if kind in ("disabled", "between_tools") and (kind != facts.reasoning_off or not facts.can_disable_reasoning):
         found.add("reasoning")

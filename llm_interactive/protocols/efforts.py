@@ -84,10 +84,10 @@ def misses(reasoning: Reasoning, facts: ModelFacts) -> bool:
     asked = thinks(reasoning)
     if asked is None or facts.reasoning == "unknown":
         return False
-    if not asked:
-        return not facts.can_disable_reasoning and facts.reasoning != "none"
     if facts.reasoning == "none":
         return True
+    if not asked:
+        return not facts.can_disable_reasoning
     word, tokens = reasoning.effort, reasoning.budget or 0
     if facts.reasoning == "budget" and tokens > 0:
         return tokens < facts.min_budget or tokens > (facts.max_budget or tokens)

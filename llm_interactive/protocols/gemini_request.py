@@ -12,7 +12,7 @@ from llm_interactive.conversation import Conversation, Tool
 from llm_interactive.errors import CannotExpress
 from llm_interactive.protocols import efforts
 from llm_interactive.protocols.base import Json, Notes, Target, WireRequest
-from llm_interactive.protocols.gemini_config import SAMPLING, ConfigWriter
+from llm_interactive.protocols.gemini_config import MAX_STOPS, SAMPLING, ConfigWriter
 from llm_interactive.protocols.gemini_contents import ContentsWriter, mid_system
 from llm_interactive.protocols.gemini_errors import NAME
 from llm_interactive.protocols.gemini_schema import camel
@@ -143,9 +143,11 @@ def _misfits(conversation: Conversation, target: Target) -> frozenset[str]:
     """Fields of the client's own request that the model is known to refuse as they are (TRAPS T60)."""
     reasoning, kind = conversation.reasoning, target.facts.reasoning
     other_words = (kind == "budget" and reasoning.effort is not None) or (kind == "level" and reasoning.budget == 0)
+    too_many = len(conversation.sampling.stop) > MAX_STOPS
+    shown = kind == "none" and reasoning.summary is not None
     misses = {
-        "sampling": efforts.does_not_fit(conversation, target),
-        "reasoning": other_words or efforts.misses(reasoning, target.facts),
+        "sampling": too_many or efforts.does_not_fit(conversation, target),
+        "reasoning": other_words or shown or efforts.misses(reasoning, target.facts),
     }
     return frozenset(field for field, it_does in misses.items() if it_does)
 

@@ -29,25 +29,36 @@ FIELD_KEYS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Which wire keys a field of the conversation owns."""
 
-CANONICAL_KEYS = frozenset(key for keys in FIELD_KEYS.values() for key in keys)
+CANONICAL_KEYS = frozenset(key for keys in FIELD_KEYS.values() for key in keys) - {"chat_template_kwargs"}
 BOTH_LIMITS = ("openai", "azure", "openrouter", "groq", "xai")
 """Services that know `max_tokens` and `max_completion_tokens`."""
+STRICT = ("openai", "azure", "mistral", "groq", "xai")
+"""Services that refuse fields which they do not know."""
 MAX_STOPS = 4
 
 
 def misfits(body: Mapping[str, Json], conversation: Conversation, target: Target) -> frozenset[str]:
     """Fields of the client's own request that the model is known to refuse or to misunderstand as they are."""
     found = set()
-    if efforts.does_not_fit(conversation, target) or _other_limit(body, target):
+    too_many = target.vendor == "openai" and len(conversation.sampling.stop) > MAX_STOPS
+    if too_many or efforts.does_not_fit(conversation, target) or _other_limit(body, target):
         found.add("sampling")
-    said = {key for key in FIELD_KEYS["reasoning"] if body.get(key) is not None}
-    unheard = target.vendor == "openrouter" and target.facts.reasoning == "none"  # it leaves out by itself
-    tooled = bool(conversation.tools) and efforts.thinks(conversation.reasoning) is True
-    if tooled and not target.facts.chat_tools_while_thinking:
-        found.add("reasoning")
-    if said and not unheard and (efforts.misses(conversation.reasoning, target.facts) or _other_words(said, target)):
+    if _misses_reasoning(body, conversation, target):
         found.add("reasoning")
     return frozenset(found)
+
+
+def _misses_reasoning(body: Mapping[str, Json], conversation: Conversation, target: Target) -> bool:
+    facts = target.facts
+    said = {key for key in FIELD_KEYS["reasoning"] if body.get(key) is not None}
+    if "enable_thinking" not in _held(conversation):
+        said.discard("chat_template_kwargs")
+    if efforts.thinks(conversation.reasoning) and conversation.tools and not facts.chat_tools_while_thinking:
+        return True
+    if not said:
+        return False
+    left_out = target.vendor == "openrouter" and facts.reasoning == "none"  # it does so by itself
+    return bool(said - _words(said, target)) or (not left_out and efforts.misses(conversation.reasoning, facts))
 
 
 def _other_limit(body: Mapping[str, Json], target: Target) -> bool:
@@ -58,15 +69,15 @@ def _other_limit(body: Mapping[str, Json], target: Target) -> bool:
     return body.get("max_completion_tokens") is not None and target.vendor not in BOTH_LIMITS
 
 
-def _other_words(said: set[str], target: Target) -> bool:
+def _words(said: set[str], target: Target) -> set[str]:
+    """Those that the target understands; all that were `said` where that is not known."""
     facts = target.facts
     if target.vendor == "openrouter":
-        return not said & {"reasoning", "reasoning_effort"}
-    if facts.reasoning == "effort":
-        return "reasoning_effort" not in said
+        return {"reasoning", "reasoning_effort"}
     if facts.reasoning == "toggle":
-        return facts.switch not in said and not (facts.efforts and "reasoning_effort" in said)
-    return False
+        words = {"enable_thinking", "thinking_budget"} if facts.switch == "enable_thinking" else {facts.switch}
+        return words | ({"reasoning_effort"} if facts.efforts else set())
+    return {"reasoning_effort"} if facts.reasoning == "effort" or target.vendor in STRICT else said
 
 
 def write_sampling(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
@@ -92,6 +103,12 @@ def write_sampling(conversation: Conversation, target: Target, notes: Notes) -> 
 
 
 def write_reasoning(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
+    written = _write_reasoning(conversation, target, notes)
+    rest = {key: value for key, value in _held(conversation).items() if key != "enable_thinking"}
+    return {"chat_template_kwargs": rest, **written} if rest and target.vendor not in STRICT else written
+
+
+def _write_reasoning(conversation: Conversation, target: Target, notes: Notes) -> dict[str, Json]:
     reasoning, facts = conversation.reasoning, target.facts
     asked = efforts.thinks(reasoning)
     if asked and facts.reasoning == "none":
