@@ -29,6 +29,8 @@ def summary(protocol: str, tries: Sequence[Try], notes: Iterable[str] = ()) -> s
     said = [f"{protocol} → {last.attempt.backend.name}/{last.attempt.model}"]
     if last.usage is not None and last.usage.output is not None:
         said.append(f"{last.usage.input or 0} in / {last.usage.output} out")
+    if last.cost is not None:
+        said.append(f"${last.cost:.6f}")
     if last.first is not None:
         said.append(f"first token after {last.first - last.begun:.2f} s")
     if last.error:

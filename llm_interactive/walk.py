@@ -24,7 +24,7 @@ NAMES_A_TIME = (429, 529)
 """Errors that tell the client when to come back."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Try:
     """What became of an attempt; a usage row in the making. Times are the exchange's clock, in seconds."""
 

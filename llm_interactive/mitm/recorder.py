@@ -37,6 +37,8 @@ class Recorder:
     def __init__(self, settings: Settings) -> None:
         self.path = settings.home / DATABASE
         self._own_prices = settings.prices
+        self._counting: dict[Try, tuple[Exchange, int]] = {}
+        """Attempts whose tokens are being counted, with their place in the request."""
         self._ledger = Ledger(self.path, self._price, keep_days=settings.usage_retention_days)
         threading.Thread(target=prices.load, name="prices", daemon=True).start()  # the first reply need not wait for it
 
@@ -44,20 +46,30 @@ class Recorder:
         """Record the attempts that have ended and are not recorded yet."""
         saved: list[tuple[Try, Saved]] = []
         for number, try_ in _ended(exchange):
-            if (conversation := _to_count(exchange, try_)) is not None:
-                try_.usage = await counted(_count, conversation, try_.usage, try_.said, try_.attempt.model)
+            conversation = _to_count(exchange, try_)
+            if conversation is not None:
+                self._counting[try_] = exchange, number
+                usage = await counted(_count, conversation, try_)
+                if self._counting.pop(try_, None) is None:
+                    continue  # `close` did not wait for it
+                try_.usage = usage
             saved.append((try_, self._ledger.record(_row(exchange, number, estimated=conversation is not None))))
         for try_, cost in saved:
             try_.cost = await cost
 
     def close(self, exchanges: Iterable[Exchange] = ()) -> None:
         """Record what is still under way as cancelled, and end."""
+        left = [*self._counting.values()]
+        self._counting.clear()
         for exchange in exchanges:
             exchange.client_left()
-            for number, try_ in _ended(exchange):
-                if (conversation := _to_count(exchange, try_)) is not None:
-                    try_.usage = _count(conversation, try_.usage, try_.said, try_.attempt.model)
-                self._ledger.put(_row(exchange, number, estimated=conversation is not None))
+            left += [(exchange, number) for number, _ in _ended(exchange)]
+        for exchange, number in left:
+            try_ = exchange.tries[number]
+            conversation = _to_count(exchange, try_)
+            if conversation is not None:
+                try_.usage = _count(conversation, try_)
+            self._ledger.put(_row(exchange, number, estimated=conversation is not None))
         self._ledger.close()
 
     def _price(self, row: UsageRow) -> Decimal | None:
@@ -82,10 +94,10 @@ def _to_count(exchange: Exchange, try_: Try) -> Conversation | None:
     return exchange.conversation if try_.said and not told else None
 
 
-def _count(conversation: Conversation, told: Usage | None, said: Sequence[str], model: str) -> Usage:
-    told = told or Usage()
+def _count(conversation: Conversation, try_: Try) -> Usage:
+    told, model = try_.usage or Usage(), try_.attempt.model
     read = tokens.count_conversation(conversation, model) if told.input is None else told.input
-    return replace(told, input=read, output=tokens.count_text("".join(said), model))
+    return replace(told, input=read, output=tokens.count_text("".join(try_.said), model))
 
 
 def _row(exchange: Exchange, number: int, *, estimated: bool) -> UsageRow:
