@@ -64,7 +64,8 @@ def test_requests_go_on_as_they_came(name: str) -> None:
         if sample.status == 400 and refuses(protocol, sample):
             continue  # and so did the vendor
         conversation = protocol.read_request(sample.body, recorded.call_of(sample))
-        sent = protocol.write_request(conversation, Target(FAMILIES[name], sample.model, FAMILIES[name]), Notes()).body
+        vendor = "server" if name == "openai_chat" else FAMILIES[name]  # many vendors speak it, each in its own words
+        sent = protocol.write_request(conversation, Target(vendor, sample.model, vendor), Notes()).body
         wanted, found = (without_injected(body) for body in (sample.body, sent))
         assert list(found.items()) == list(wanted.items()), sample.id
 
