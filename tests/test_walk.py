@@ -176,6 +176,7 @@ def test_nothing_is_learnt_from_the_clients_own_credential(cooldowns: Cooldowns)
 
 class SignIn(Account):
     is_settled = True
+    secrets = ("token",)
 
     def __init__(self) -> None:
         self.distrusted: list[Access] = []

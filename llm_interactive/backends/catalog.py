@@ -54,6 +54,11 @@ class Account(ABC):
     def is_settled(self) -> bool:
         """Whether `access` can say something without `renew`."""
 
+    @property
+    @abstractmethod
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be seen of it."""
+
     @abstractmethod
     def access(self) -> Access:
         """Raises `UpstreamError` where it cannot be had."""

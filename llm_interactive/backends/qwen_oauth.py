@@ -58,13 +58,15 @@ class Token:
 
 class QwenAccount(Account):
     """`base_url`: where everything is, in place of the file's `resource_url` and Qwen's own host. `clock`: seconds
-    since the epoch."""
+    since the epoch. Reads the file at once."""
 
     def __init__(self, path: Path, base_url: str | None = None, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self._base_url = base_url
         self._clock = clock
         self._token: Token | None = None
+        with suppress(UpstreamError):
+            self._token = read(path)
         self._refused: str | None = None
         self._error: UpstreamError | None = None
         self._look_again = 0.0
@@ -73,6 +75,11 @@ class QwenAccount(Account):
     @property
     def is_settled(self) -> bool:
         return self._clock() < self._look_again or self._is_good(self._token, EARLY)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        token = self._token
+        return () if token is None else tuple(filter(None, (token.access, token.refresh)))
 
     def access(self) -> Access:
         token = self._token

@@ -163,7 +163,7 @@ class Gateway:
             server=self._sessions.server if self._sessions is not None else self._configuration.server,
             timeout=self.settings.proxy_timeout,
             loops=self._configuration.loops.with_settings(self.settings),
-            redactor=Redactor(_keys(self.settings, backends)),
+            redactor=self._redactor(backends),
         )
         if self._sessions is not None:
             self._commander = Commander(
@@ -175,6 +175,9 @@ class Gateway:
             )
         self._cooldowns.try_all_again()
         self._models.forget()
+
+    def _redactor(self, backends: Mapping[str, catalog.ConfiguredBackend] | None = None) -> Redactor:
+        return Redactor(_keys(self._configured(), self._configuration.backends if backends is None else backends))
 
     def _used_today(self, session: Session) -> Mapping[str, Any]:
         with suppress(sqlite3.Error):
@@ -393,6 +396,7 @@ class Gateway:
             while (exchange.waits is not None or exchange.wants is not None) and not exchange.has_client_left():
                 if exchange.wants is not None:
                     await exchange.wants.renew()
+                    self._configuration = replace(self._configuration, redactor=self._redactor())
                 else:
                     await asyncio.sleep(min(exchange.waits or 0.0, LOOK_AGAIN) + random.random() * SPREAD)
                 exchange.next_attempt()
@@ -451,6 +455,7 @@ def _keys(settings: Settings, backends: Mapping[str, catalog.ConfiguredBackend])
         yield from (key.get_secret_value() for key in keys)
     for backend in backends.values():
         yield from (value.rpartition(" ")[2] for name, value in backend.headers.items() if CREDENTIAL.search(name))
+        yield from backend.account.secrets if backend.account is not None else ()
 
 
 def _client(credentials: list[str]) -> str:

@@ -42,7 +42,8 @@ async def access(account: QwenAccount) -> str:
 
 async def test_a_token_that_holds_is_used_without_asking(tmp_path: Path) -> None:
     account = QwenAccount(sign_in(tmp_path), "http://127.0.0.1:1", clock=Time())
-    assert not account.is_settled
+    assert account.is_settled
+    assert account.secrets == ("old", "r1")
     assert await access(account) == "old"
     assert account.is_settled
 

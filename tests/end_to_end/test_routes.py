@@ -236,10 +236,13 @@ def kept(proxy: RunningProxy) -> int:
     return int(number)
 
 
+OLD, NEW = "token-of-old-0123456789abcdef", "token-of-new-0123456789abcdef"
+
+
 def signed_in(home: Path, url: str, ends: float) -> Path:
     path = home / ".qwen" / "oauth_creds.json"
     path.parent.mkdir()
-    stored = {"access_token": "old", "refresh_token": "r1", "expiry_date": int(ends * 1000), "resource_url": url}
+    stored = {"access_token": OLD, "refresh_token": "r1", "expiry_date": int(ends * 1000), "resource_url": url}
     path.write_text(json.dumps(stored))
     return path
 
@@ -250,8 +253,8 @@ def test_qwens_sign_in(start_proxy: Start, upstream: Upstream, tmp_path: Path) -
 
     def serve(asked: Any) -> Any:
         if asked.path == "/api/v1/oauth2/token":
-            return answer({"access_token": "new", "expires_in": 3600, "refresh_token": "r2"})
-        if key_of(asked) == "old":
+            return answer({"access_token": NEW, "expires_in": 3600, "refresh_token": "r2"})
+        if key_of(asked) == OLD:
             return openai_error(401, "invalid access token")
         return chat("signed in")
 
@@ -259,12 +262,14 @@ def test_qwens_sign_in(start_proxy: Start, upstream: Upstream, tmp_path: Path) -
     proxy = start_proxy({"QWEN_OAUTH_API_BASE_URL": upstream.url})
     assert ask_chat(proxy, "Hello?", model="qwen-oauth:qwen3-coder-plus").text == "signed in"
     assert [(asked.path, key_of(asked)) for asked in upstream.requests] == [
-        ("/v1/chat/completions", "old"),
+        ("/v1/chat/completions", OLD),
         ("/api/v1/oauth2/token", ""),
-        ("/v1/chat/completions", "new"),
+        ("/v1/chat/completions", NEW),
     ]
-    assert json.loads(path.read_text())["access_token"] == "new"
+    assert json.loads(path.read_text())["access_token"] == NEW
     assert upstream.requests[0].header("x-dashscope-authtype") == "qwen-oauth"
+    ask_chat(proxy, f"My tokens are {OLD} and {NEW}.", model="qwen-oauth:qwen3-coder-plus")
+    assert NEW.encode() not in upstream.requests[-1].body
 
 
 def test_a_sign_in_that_was_revoked_is_said(start_proxy: Start, upstream: Upstream, tmp_path: Path) -> None:
