@@ -76,7 +76,7 @@ def _legs(text: str, names: Names, draw: Draw, parameters: Mapping[str, object],
     if step > MOST_STEPS:
         raise BadRequest(f"the alias '{show(text)}' leads to too many others", param="model")
     if (route := names.routes.get(text)) is not None:
-        yield _route(text, route, names, parameters)
+        yield _route(text, route, names, draw, parameters)
     elif (meaning := _meaning(text, names)) is not None:
         yield from _legs(meaning, replace(names, forced=None), draw, parameters, step + 1)
     elif selectors.is_selector(text):
@@ -101,14 +101,14 @@ def _meaning(text: str, names: Names) -> str | None:
     return None
 
 
-def _route(name: str, route: FailoverRoute, names: Names, parameters: Mapping[str, object]) -> Leg:
+def _route(name: str, route: FailoverRoute, names: Names, draw: Draw, parameters: Mapping[str, object]) -> Leg:
     """Elements whose backend is not configured (any more) are left out."""
     elements = []
     for written in route.elements:
-        [term] = selectors.terms(written, lambda: 0.0) if selectors.is_selector(written) else [selectors.Term(written)]
-        head, _, model = term.name.partition(":")
-        if head in names.backends and model:
-            elements.append(Element(names.backends[head], model, {**term.parameters, **parameters}))
+        for term in selectors.terms(written, draw):
+            head, _, model = term.name.partition(":")
+            if head in names.backends and model:
+                elements.append(Element(names.backends[head], model, {**term.parameters, **parameters}))
     if not elements:
         why = "none of its elements has a configured backend" if route.elements else "it has no elements"
         raise BadRequest(f"the route '{show(name)}' leads nowhere: {why}", param="model")

@@ -15,6 +15,7 @@ BACKENDS = {
 ROUTES = {
     "cheap": FailoverRoute(policy="km", elements=("groq:llama:free", "xai:grok", "gemini:flash?temperature=0.5")),
     "empty": FailoverRoute(policy="k"),
+    "drawn": FailoverRoute(policy="m", elements=("[weight=1]groq:a^[weight=9]gemini:b", "openai:c")),
     "gone": FailoverRoute(policy="m", elements=("xai:grok",)),
 }
 ALIASES = {
@@ -52,6 +53,7 @@ def read(asked: str, **more: Any) -> list[str]:
         ("unheard-of", ["k openai:unheard-of"]),
         (":m", ["k openai::m"]),
         ("cheap", ["km groq:llama:free gemini:flash"]),
+        ("drawn", ["m groq:a gemini:b openai:c"]),
         ("fast", ["k groq:llama-4"]),
         ("FAST", ["k groq:llama-4"]),
         ("quick", ["k groq:llama-4"]),
