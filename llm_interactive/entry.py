@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from llm_interactive.protocols.base import Call, Operation
@@ -86,6 +87,24 @@ def recognise(method: str, target: str, headers: Mapping[str, str]) -> Call | No
             headers={name: value for name, value in headers.items() if name not in CREDENTIAL_HEADERS},
         )
     return None
+
+
+def recognise_on_host(method: str, target: str, headers: Mapping[str, str]) -> Call | None:
+    """On a provider's own host, which may have a path of its own in front: `/api/paas/v4/chat/completions`."""
+    call = recognise(method, target, headers)
+    if is_read(call):
+        return call
+    path, mark, query = target.partition("?")
+    for slash in re.finditer("/", path[1:]):
+        below = recognise(method, path[slash.end() :] + mark + query, headers)
+        if below is not None and is_read(below):
+            return replace(below, path=path)
+    return call
+
+
+def is_read(call: Call | None) -> bool:
+    """Whether the body of the call is a conversation."""
+    return call is not None and call.operation in ("generate", "count_tokens")
 
 
 def _model(match: re.Match[str]) -> str | None:

@@ -13,7 +13,7 @@ LAYERS = (
     ("config_file", "limits", "thoughts", "url_guard"),
     ("protocols", "settings"),
     ("entry", "models", "passed_usage", "prices", "storage"),
-    ("access", "backends", "headers", "sessions", "spoken", "tokens", "visible_thoughts"),
+    ("access", "backends", "headers", "sessions", "spoken", "tokens", "transcript", "visible_thoughts"),
     ("commands", "detectors", "redaction", "routing", "tuning"),
     ("reply",),
     ("loops",),
