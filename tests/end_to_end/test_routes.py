@@ -281,10 +281,13 @@ def test_a_sign_in_that_was_revoked_is_said(start_proxy: Start, upstream: Upstre
     assert ask_chat(proxy, "Hello?", model="qwen-oauth:qwen3-coder-plus|demo:echo").text == "Hello?"
 
 
-def test_parameters_of_a_selector_do_not_reach_the_models_name(proxy: RunningProxy, providers: Providers) -> None:
-    providers.say({})
-    assert ask_chat(proxy, "Hello?", model="p6:x?temperature=0.5&max_tokens=9").text == "yes"
-    assert models_of(providers) == [("p6", "x")]
+def test_parameters_go_along_with_their_attempt_alone(proxy: RunningProxy, providers: Providers) -> None:
+    providers.say({"p6": openai_error(500, "broken"), "p1": openai_error(500, "broken")})
+    model = "p6:x?temperature=0.25&max_tokens=9|cheap|p7:y"
+    assert ask_chat(proxy, "Hello?", model=model, temperature=1).text == "yes"
+    told = [(asked.json["temperature"], asked.json.get("max_tokens")) for asked in providers.requests]
+    assert told == [(0.25, 9)] * 3 + [(0.5, None), (1, None)]
+    assert models_of(providers) == [("p6", "x")] * 3 + [("p1", "small"), ("p2", "small")]
 
 
 def test_a_selector_is_of_a_sane_length(proxy: RunningProxy) -> None:
