@@ -74,6 +74,8 @@ class Choice:
 
     def passed(self, call: Call, asked: str | None) -> tuple[Leg, ...]:
         """Another path of a vendor goes to a backend of that vendor (SPEC 1)."""
+        if self.caught is not None:
+            return (Leg(EACH_KEY, (Element(self.backends[self.caught], asked or ""),)),)
         family = FAMILIES[call.protocol]
         default = self.server.default_backend or self.naming.names.default
         serving = [each for each in self.backends.values() if each.vendor == family and each.name != DEMO]

@@ -14,7 +14,7 @@ from llm_interactive.routing.plan import Attempt, numbered
 from llm_interactive.routing.policies import Ring
 from llm_interactive.routing.refusals import Rest
 
-FIRST_DEFAULT, LONGEST_DEFAULT = 5.0, 300.0
+FIRST_DEFAULT = 5.0
 """Seconds, where a provider names none: doubled with each refusal that follows on the last one's end."""
 FORGOTTEN_AFTER = 3600.0
 """Seconds after its end that a cool-down still counts for how long the next one is."""
@@ -71,7 +71,7 @@ class Cooldowns:
         else:
             recent = last is not None and now - last.until < FORGOTTEN_AFTER
             refusals = last.refusals + 1 if last is not None and recent else 1
-            until = now + (_default(refusals) if rest.seconds is None else rest.seconds)
+            until = now + (_default(refusals, rest.longest) if rest.seconds is None else rest.seconds)
         self._resting.pop(place, None)  # the newest stands last
         self._resting[place] = Resting(until, rest.why, rest.aside, refusals)
         self._forget(now)
@@ -149,8 +149,8 @@ def spoken(seconds: float) -> str:
     raise AssertionError("unreachable: hours have no limit")
 
 
-def _default(refusals: int) -> float:
-    return min(FIRST_DEFAULT * 2.0 ** min(refusals - 1, 30), LONGEST_DEFAULT)
+def _default(refusals: int, longest: float) -> float:
+    return min(FIRST_DEFAULT * 2.0 ** min(refusals - 1, 30), longest)
 
 
 def _places(attempt: Attempt) -> tuple[Place, Place]:

@@ -22,6 +22,7 @@ AT_ONCE = 1.0
 WRONG_KEY = HOUR
 NO_MONEY = 6 * HOUR
 NO_ACCESS = HOUR
+OVERLOADED = 30.0
 """Seconds until a key is tried again: somebody may have set it right meanwhile."""
 
 INVALID_KEY = re.compile(
@@ -45,13 +46,15 @@ TOO_MUCH_ASKED = re.compile(r"fewer max_tokens|can only afford", re.I)
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """`seconds`: None for a growing default. `whole_key`: for every model. `aside`: it is not the time that helps, so
-    that the key is asked again where nothing else is left. `why`: a few words without anything secret."""
+    """`seconds`: None for a growing default, of `longest` at most. `whole_key`: for every model. `aside`: it is not the
+    time that helps, so that the key is asked again where nothing else is left. `why`: a few words without anything
+    secret."""
 
     seconds: float | None
     why: str
     whole_key: bool = False
     aside: bool = False
+    longest: float = 5 * MINUTE
 
 
 def status_of(error: ProxyError) -> int:
@@ -104,7 +107,9 @@ def rest_of(error: ProxyError, now: float) -> Rest | None:
         case 429 | 529 as status:
             if error.code in EMPTY_CODES or EMPTY_ACCOUNT.search(error.message):
                 return Rest(NO_MONEY, "no credit is left", whole_key=True, aside=True)
-            return Rest(named_wait(error, now), "the rate limit is reached" if status == 429 else "overloaded")
+            if status == 529:  # nobody's quota: it may be over at any moment
+                return Rest(named_wait(error, now), "overloaded", longest=OVERLOADED)
+            return Rest(named_wait(error, now), "the rate limit is reached")
     return None
 
 

@@ -80,6 +80,13 @@ def test_the_default_grows_with_each_refusal_after_the_last_ones_end(cooldowns: 
     assert left(cooldowns, at(1)) == 5
 
 
+def test_a_place_that_is_overloaded_rests_no_longer_than_a_request_waits(cooldowns: Cooldowns, time: Time) -> None:
+    for expected in (5, 10, 20, 30, 30):
+        cooldowns.refused(at(1), Rest(None, "overloaded", longest=30.0))
+        assert left(cooldowns, at(1)) == expected
+        time.now += expected
+
+
 def test_a_long_quiet_time_begins_anew(cooldowns: Cooldowns, time: Time) -> None:
     cooldowns.refused(at(1), UNNAMED)
     time.now += 5 + 3600

@@ -27,6 +27,8 @@ ALIASES = {
     "/^claude-.*-haiku/": "gemini:flash",
     r"/^gpt-(\d)-turbo$/": r"openai:gpt-\1",
     "/^claude/": "cheap",
+    "/flash$/": "cheap",
+    "gemini:pro": "cheap",
 }
 NAMES = Names(BACKENDS, ROUTES, ALIASES, patterns(ALIASES))
 
@@ -62,6 +64,8 @@ def read(asked: str, **more: Any) -> list[str]:
         ("gpt-4-turbo", ["k openai:gpt-4"]),
         ("claude-opus-4", ["km groq:llama:free gemini:flash"]),
         ("openai:claude-opus-4", ["k openai:claude-opus-4"]),
+        ("openai:x-flash", ["k openai:x-flash"]),
+        ("gemini:pro", ["k gemini:pro"]),
         ("groq:a|gpt-4o|fast", ["k groq:a", "k openai:gpt-4o", "k groq:llama-4"]),
         ("[weight=2]groq:a^openai:b", ["k groq:a", "k openai:b"]),
     ],
