@@ -9,22 +9,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from llm_interactive import settings as settings_module
+from llm_interactive import usage_report
 from llm_interactive.settings import Settings, SettingsError
-from llm_interactive.storage import usage_queries
 
 PROGRAM = "llm-proxy"
 DATABASE = "proxy.db"
 PATIENCE = 15.0
 """Seconds to wait for the running proxy."""
-WIDTH = 24
-"""Characters of the longest bar."""
 
 
 class Failed(Exception):
@@ -57,68 +50,14 @@ def _settings(config: str | None) -> Settings:
 
 def _usage(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} usage", description="What was used, from the proxy's database.")
-    parser.add_argument("--days", type=int, default=30, help="days to sum up (30)")
-    parser.add_argument("--limit", type=int, default=10, help="newest calls to list (10)")
     parser.add_argument("--config", help="YAML file with settings (LLM_CONFIG)")
-    for name in ("project", "backend", "model", "username", "session"):
-        parser.add_argument(f"--{name}", help=f"only this {name}")
+    usage_report.add_options(parser)
     given = parser.parse_args(list(arguments))
     path = _settings(given.config).home / DATABASE
-    filters = usage_queries.Filters(given.project, given.backend, given.model, given.username, given.session)
     try:
-        stats = usage_queries.stats(path, given.days, filters)
-        rows = usage_queries.recent(path, given.limit, filters)
+        usage_report.show(path, given)
     except sqlite3.Error as error:
         raise Failed(f"{path} cannot be read: {error}") from None
-    console = Console()
-    if not rows:
-        console.print(f"No usage in {path} yet.", highlight=False)
-        return
-    console.print(_totals(stats), _by_day(stats["by_day"]), _recent(rows))
-
-
-def _totals(stats: dict[str, Any]) -> Table:
-    sums = stats["period_stats"]
-    table = Table(title=f"Last {stats['days']} days", title_justify="left", show_header=False)
-    rows = (
-        ("requests", f"{sums['requests']:,}, {sums['errors']:,} failed"),
-        ("tokens in", f"{sums['sum_prompt_tokens']:,}, {sums['sum_cached_tokens']:,} cached"),
-        ("tokens out", f"{sums['sum_completion_tokens']:,}, {sums['sum_reasoning_tokens']:,} reasoning"),
-        ("cost", f"{_money(sums['sum_cost'])}, {sums['unpriced']:,} calls without a price"),
-        ("time", f"{_seconds(sums['p50_execution_time'])} median, {_seconds(sums['p95_execution_time'])} p95"),
-        ("first token", f"{_seconds(sums['p50_ttft'])} median, {_seconds(sums['p95_ttft'])} p95"),
-    )
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _by_day(days: list[dict[str, Any]]) -> Table:
-    table = Table("day", "requests", "tokens", "cost", "", title="By day", title_justify="left")
-    most = max((day["total_tokens"] for day in days), default=0)
-    for day in days:
-        bar = "█" * round(WIDTH * day["total_tokens"] / most) if most else ""
-        table.add_row(day["date"], f"{day['requests']:,}", f"{day['total_tokens']:,}", _money(day["cost"]), bar)
-    return table
-
-
-def _recent(rows: list[dict[str, Any]]) -> Table:
-    table = Table("time (UTC)", "backend:model", "status", "in", "out", "cost", title="Newest", title_justify="left")
-    for row in rows:
-        status = str(row["status"] or row["error"] or "")
-        cost = _money(row["cost"])
-        model = f"{row['backend']}:{row['model']}"
-        tokens = [f"{row['prompt_tokens']:,}", f"{row['completion_tokens']:,}"]
-        table.add_row(row["timestamp"][:19].replace("T", " "), escape(model), escape(status), *tokens, cost)
-    return table
-
-
-def _money(cost: float | None) -> str:
-    return "-" if cost is None else f"${cost:,.4f}"
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} s"
 
 
 def _models(arguments: Sequence[str]) -> None:

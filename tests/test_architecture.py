@@ -20,7 +20,7 @@ LAYERS = (
     ("configuration", "outgoing", "walk"),
     ("encoding", "told"),
     ("exchange",),
-    ("commander",),
+    ("commander", "usage_report"),
     ("mitm",),
     ("cli",),
 )
@@ -28,7 +28,7 @@ LAYERS = (
 
 ONLY_FROM = {
     "mitmproxy": {"mitm"},
-    "storage": {"cli", "mitm", "sessions"},
+    "storage": {"mitm", "sessions", "usage_report"},
     "mitm": {"cli"},
 }
 """Who may import these, whatever the layers say."""
@@ -95,7 +95,7 @@ def test_what_the_rules_find() -> None:
     ]
     assert faults("exchange", "import mitmproxy.http") == ["exchange imports mitmproxy.http: only mitm may"]
     assert faults("exchange", "from llm_interactive import storage") == [
-        "exchange imports llm_interactive.storage: only cli, mitm, sessions may"
+        "exchange imports llm_interactive.storage: only mitm, sessions, usage_report may"
     ]
     assert faults("cli", "def f():\n    from mitmproxy import ctx") == ["cli imports mitmproxy.ctx: only mitm may"]
     assert faults("routing.plan", "from . import keys") == ["routing imports ..keys: write the whole name"]

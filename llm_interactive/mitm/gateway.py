@@ -38,7 +38,7 @@ from llm_interactive.commands.context import CommandError
 from llm_interactive.configuration import Caught, Configuration
 from llm_interactive.errors import ProxyError
 from llm_interactive.exchange import Exchange
-from llm_interactive.mitm import chat_commands, management, options, stored_responses
+from llm_interactive.mitm import chat_commands, management, options, stored_responses, usage_commands
 from llm_interactive.mitm.closing import close_for_good
 from llm_interactive.mitm.entrance import Entrance, host_of, peer_of
 from llm_interactive.mitm.kept_cooldowns import KeptCooldowns
@@ -115,7 +115,7 @@ class Gateway:
 
     def load(self, loader: Loader) -> None:
         options.register(loader)
-        for name, function in chat_commands.commands(self._type):
+        for name, function in (*chat_commands.commands(self._type), *usage_commands.commands(self._database)):
             loader.add_command(name, function)
 
     def configure(self, updated: set[str]) -> None:
@@ -178,6 +178,9 @@ class Gateway:
 
     def _redactor(self, backends: Mapping[str, catalog.ConfiguredBackend] | None = None) -> Redactor:
         return Redactor(_keys(self._configured(), self._configuration.backends if backends is None else backends))
+
+    def _database(self) -> Path:
+        return self._configured().home / DATABASE
 
     def _used_today(self, session: Session) -> Mapping[str, Any]:
         with suppress(sqlite3.Error):
