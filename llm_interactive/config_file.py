@@ -1,6 +1,7 @@
 """The YAML file of `LLM_CONFIG`: settings by name, and what has no other place (SPEC 2):
 
     model_defaults:   {"openai:gpt-5*": {temperature: 0.2, reasoning_effort: high}}
+    model_facts:      {"local:llava*": {images: true, reasoning: none, max_output: 4096}}
     failover_routes:  {cheap: {policy: km, elements: ["openai:gpt-5-mini", "gemini:gemini-3-flash"]}}
     aliases:          {fast: "groq:llama-4", "/^claude-.*-haiku/": "gemini:gemini-3-flash"}
     prices:           {"local:*": {input: 0.5, cached: 0.05, output: 1.5}}      USD for a million tokens
@@ -35,6 +36,7 @@ from llm_interactive.setting_values import (
     ThinkingBudget,
     Url,
     Whole,
+    Words,
     show,
 )
 
@@ -100,7 +102,41 @@ class ExtraBackend(_Entry):
     """Values may be secrets."""
 
 
-SECTIONS = ("backends", "model_defaults", "failover_routes", "aliases", "prices")
+SAMPLING = (
+    "temperature", "top_p", "top_k", "max_tokens", "stop", "seed", "frequency_penalty", "presence_penalty", "n",
+    "logprobs", "top_logprobs", "logit_bias",
+)  # fmt: skip
+
+
+class OwnFacts(_Entry):
+    """What a person knows better of a model than the table does: fields of `ModelFacts`; None: nothing said."""
+
+    max_output: Annotated[int | None, Whole(1, 100_000_000)] = None
+    context: Annotated[int | None, Whole(1, 100_000_000)] = None
+    refuses: Annotated[tuple[str, ...] | None, Words(SAMPLING)] = None
+    one_of: Annotated[tuple[str, ...] | None, Words(SAMPLING)] = None
+    reasoning: Annotated[str | None, OneOf(("none", "effort", "budget", "adaptive", "level", "toggle", "unknown"))] = (
+        None
+    )
+    efforts: Annotated[tuple[str, ...] | None, Words(EFFORTS)] = None
+    min_budget: Annotated[int | None, Whole(0, 1_000_000)] = None
+    max_budget: Annotated[int | None, Whole(1, 1_000_000)] = None
+    can_disable_reasoning: Annotated[bool | None, Boolean()] = None
+    reasons_by_default: Annotated[bool | None, Boolean()] = None
+    takes_without_reasoning: Annotated[tuple[str, ...] | None, Words(SAMPLING)] = None
+    takes_budgets: Annotated[bool | None, Boolean()] = None
+    reasoning_off: Annotated[str | None, OneOf(("disabled", "between_tools"))] = None
+    switch: Annotated[str | None, OneOf(("thinking", "enable_thinking", "chat_template_kwargs"))] = None
+    forced_tools: Annotated[bool | None, Boolean()] = None
+    chat_tools_while_thinking: Annotated[bool | None, Boolean()] = None
+    prefill: Annotated[bool | None, Boolean()] = None
+    images: Annotated[bool | None, Boolean()] = None
+    mid_system: Annotated[bool | None, Boolean()] = None
+    max_tokens_key: Annotated[str | None, OneOf(("max_tokens", "max_completion_tokens"))] = None
+    max_temperature: Annotated[float | None, Number(0, 2)] = None
+
+
+SECTIONS = ("backends", "model_defaults", "model_facts", "failover_routes", "aliases", "prices")
 
 
 def read_yaml(path: Path, named: Given) -> Mapping[str, object]:
@@ -207,6 +243,11 @@ def read_model_defaults(given: Given) -> dict[str, ModelDefaults]:
 
 def _model_defaults(given: Given) -> ModelDefaults:
     return ModelDefaults(**_fields(given, ModelDefaults))
+
+
+def read_model_facts(given: Given) -> dict[str, OwnFacts]:
+    entries = given.entries("a mapping of model names or patterns to facts")
+    return {name: OwnFacts(**_fields(given.inside(name, value), OwnFacts)) for name, value in entries.items()}
 
 
 def read_prices(given: Given) -> dict[str, OwnPrices]:

@@ -20,6 +20,7 @@ from llm_interactive.protocols.base import Call, Notes, Target
 from llm_interactive.protocols.openai_chat_request import SENDS_REASONING_BACK
 from llm_interactive.routing.plan import Attempt
 from llm_interactive.sessions import Session, restore_thoughts
+from llm_interactive.settings import Settings
 from llm_interactive.tuning import tuned, without_pictures
 from llm_interactive.visible_thoughts import without_marked_thoughts
 from llm_interactive.walk import Try
@@ -38,6 +39,10 @@ class Encoder:
     notes: Notes
     caught: Caught | None = None
 
+    @property
+    def _settings(self) -> Settings:
+        return self.configuration.loops.settings
+
     def encode(self, try_: Try, conversation: Conversation | None, body: bytes) -> tuple[Outgoing, Mapping[str, str]]:
         """And names of tools: as sent -> as the client wrote them. Without a conversation the body goes as it is.
 
@@ -45,21 +50,28 @@ class Encoder:
         attempt = try_.attempt
         base_url, headers = self._access(try_)
         names: Mapping[str, str] = {}
-        if conversation is None:
+        own = self._own(attempt)
+        if conversation is None and own is not None:
+            made = outgoing.passed_as_it_was(self.call, self.method, base_url, headers, body)
+        elif conversation is None:
             made = outgoing.passed(self.call, self.method, base_url, attempt.protocol, headers, body)
         else:
             made, names = self._written(attempt, conversation, base_url, headers)
-        if self.caught is not None and attempt.backend is self.caught.backend:
-            made = replace(made, host=self.caught.host, port=self.caught.port, authority=self.caught.authority)
+        if own is not None:
+            made = replace(made, host=own.host, port=own.port, authority=own.authority)
         return made, names
+
+    def _own(self, attempt: Attempt) -> Caught | None:
+        """Where the attempt goes to where the call was going by itself."""
+        return self.caught if self.caught is not None and attempt.backend is self.caught.backend else None
 
     def _access(self, try_: Try) -> tuple[str, dict[str, str]]:
         """The base URL, and the headers that open it."""
         attempt, backend = try_.attempt, try_.attempt.backend
         protocol = protocols.named(attempt.protocol)
         base_url, headers = backend.protocols[attempt.protocol], dict(backend.headers)
-        if self.caught is not None and backend is self.caught.backend:
-            headers |= self.caught.credentials
+        if (own := self._own(attempt)) is not None:
+            headers |= own.credentials
         elif backend.account is not None:
             try_.access = backend.account.access()
             base_url = try_.access.base_url
@@ -73,7 +85,7 @@ class Encoder:
     ) -> tuple[Outgoing, Mapping[str, str]]:
         protocol, name = protocols.named(attempt.protocol), attempt.backend.name
         vendor = catalog.SAME_SERVICE.get(name, name)
-        target = Target(name, attempt.model, vendor, facts(vendor, attempt.model))
+        target = Target(name, attempt.model, vendor, facts(vendor, attempt.model, self._settings.model_facts))
         if attempt.protocol != self.call.protocol:
             refuse_stored_state(conversation)
         if attempt.protocol != self.call.protocol or vendor in SENDS_REASONING_BACK:
@@ -83,15 +95,18 @@ class Encoder:
         conversation = without_pictures(self._tuned(conversation, attempt), target, self.notes)
         write = protocol.write_count_request if self.call.operation == "count_tokens" else protocol.write_request
         wire = write(conversation, target, self.notes)
-        headers = {"content-type": "application/json", **wire.headers, **headers}
+        query, own_headers = wire.query, {}
+        if self._own(attempt) is not None:  # some providers look at who calls, or have words of their own in the query
+            query, own_headers = self.call.query or wire.query, outgoing.own_headers(self.call)
+        headers = {"content-type": "application/json", **own_headers, **wire.headers, **headers}
         url = catalog.join(base_url, attempt.protocol, wire.path)
         body = in_the_clients_order(wire.body, conversation.read_by(attempt.protocol))
-        return outgoing.written("POST", url, wire.query, headers, wire_json.dumps(body)), wire.tool_names
+        return outgoing.written("POST", url, query, headers, wire_json.dumps(body)), wire.tool_names
 
     def _tuned(self, conversation: Conversation, attempt: Attempt) -> Conversation:
         """With what commands, the model's name and the model's defaults say of it (SPEC 11)."""
         name, model = attempt.backend.name, attempt.model
-        defaults = defaults_for(self.configuration.loops.settings.model_defaults, name, model)
+        defaults = defaults_for(self._settings.model_defaults, name, model)
         if self.session.generation_config and attempt.protocol != "gemini":
             self.notes.add(f"gemini-generation-config: not sent, {name}:{model} is not asked as Gemini is")
         return tuned(

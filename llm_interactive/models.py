@@ -2,7 +2,8 @@
 
 The knowledge is data: `model_facts.toml` (written by hand, each row naming its source) and `model_limits.json` (made by
 `scripts/update_model_facts`). A model gets the facts of all rows that match its plain name; where two disagree, the row
-that says more of the name wins, and a row for one backend before a row for all. Nobody's model gets the defaults.
+that says more of the name wins, and a row for one backend before a row for all. Nobody's model gets the defaults. What
+the config file says (`model_facts`) goes before all of it.
 """
 
 import json
@@ -15,6 +16,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
+from llm_interactive.config_file import OwnFacts
 from llm_interactive.protocols.base import ModelFacts
 
 SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -63,9 +65,23 @@ def plain_name(model: str) -> str:
     return name
 
 
+def facts(backend: str, model: str, own: Mapping[str, OwnFacts] | None = None) -> ModelFacts:
+    """What is known of `model` where `backend` serves it. `own`: what the person who runs the proxy knows better, by
+    model name or pattern, with or without `backend:` in front."""
+    known = _facts(backend, model)
+    if not own:
+        return known
+    plain = (model.strip().lower(), plain_name(model))
+    names = (*plain, *(f"{backend}:{name}" for name in plain))
+    better = sorted((len(pattern), pattern) for pattern in own if any(fnmatchcase(n, pattern.lower()) for n in names))
+    for _, pattern in better:  # the longest says most
+        said = own[pattern].model_dump(exclude_none=True)
+        known = replace(known, **{name: _value(name, value) for name, value in said.items()})
+    return known
+
+
 @lru_cache(maxsize=2048)
-def facts(backend: str, model: str) -> ModelFacts:
-    """What is known of `model` where `backend` serves it."""
+def _facts(backend: str, model: str) -> ModelFacts:
     name = plain_name(model)
     published = Row(name, None, LIMITS.get(name, {}))
     return combine((published, *ROWS), backend, name)
@@ -99,7 +115,7 @@ def _rows(table: dict[str, Any]) -> Iterator[Row]:
 
 
 def _value(key: str, value: Any) -> Any:
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         return value
     return frozenset(value) if key in SETS else tuple(value)
 

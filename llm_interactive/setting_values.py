@@ -108,6 +108,24 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """A list of them, in YAML's way or with commas."""
+
+    known: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        return f"a list of {', '.join(self.known)}"
+
+    def __call__(self, given: object) -> tuple[str, ...]:
+        each = given if isinstance(given, list) else str(given).split(",")
+        words = tuple(str(word).strip().lower() for word in each if str(word).strip())
+        if not set(words) <= set(self.known):
+            raise ValueError
+        return words
+
+
+@dataclass(frozen=True, slots=True)
 class ThinkingBudget:
     """Tokens; 0 switches thinking off (SPEC 5.3)."""
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from llm_interactive import config_file
 from llm_interactive.backends import providers
-from llm_interactive.config_file import ExtraBackend, FailoverRoute, ModelDefaults, OwnPrices
+from llm_interactive.config_file import ExtraBackend, FailoverRoute, ModelDefaults, OwnFacts, OwnPrices
 from llm_interactive.setting_values import (
     Boolean,
     CommandPrefix,
@@ -185,6 +185,7 @@ class Settings(BaseModel):
     base_urls: Mapping[str, str] = {}
     backends: Mapping[str, ExtraBackend] = {}
     model_defaults: Mapping[str, ModelDefaults] = {}
+    model_facts: Mapping[str, OwnFacts] = {}
     failover_routes: Mapping[str, FailoverRoute] = {}
     aliases: Mapping[str, str] = {}
     prices: Mapping[str, OwnPrices] = {}
@@ -264,6 +265,7 @@ def load(options: Mapping[str, str], environ: Mapping[str, str], cwd: Path) -> S
         base_urls=_base_urls(values, backends),
         backends=backends,
         model_defaults=config_file.read_model_defaults(sections["model_defaults"]),
+        model_facts=config_file.read_model_facts(sections["model_facts"]),
         failover_routes=config_file.read_failover_routes(sections["failover_routes"], names),
         aliases=config_file.read_aliases(sections["aliases"]),
         prices=config_file.read_prices(sections["prices"]),

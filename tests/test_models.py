@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from contracts import recorded
+from kit import corpus
 
+from llm_interactive.config_file import SAMPLING as FILES_SAMPLING
+from llm_interactive.config_file import OwnFacts
 from llm_interactive.conversation import Sampling
+from llm_interactive.errors import BadRequest
 from llm_interactive.models import LIMITS, ROWS, Row, combine, facts, plain_name, vendor_of
-from llm_interactive.protocols.base import ModelFacts
+from llm_interactive.protocols import NAMES, named
+from llm_interactive.protocols.base import ModelFacts, Notes, Target
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLING = {field.name for field in dataclasses.fields(Sampling)} - {"source"}
@@ -39,6 +45,21 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 )
 def test_one_model_has_one_name_wherever_it_is_served(spelled: str, plain: str) -> None:
     assert plain_name(spelled) == plain
+
+
+def test_a_person_knows_better() -> None:
+    own = {
+        "llava*": OwnFacts(images=True, reasoning="none"),
+        "local:*": OwnFacts(images=False, max_output=10),
+        "openai:GPT-5": OwnFacts(refuses=(), efforts=("low", "max")),
+    }
+    assert facts("openai", "gpt-5", own).refuses == frozenset()
+    assert facts("openai", "gpt-5-2025-08-07", own).efforts == ("low", "max")
+    assert facts("azure", "gpt-5", own) == facts("azure", "gpt-5")
+    local = facts("local", "llava:7b", own)
+    assert (local.images, local.reasoning, local.max_output) == (False, "none", 10)  # the longer name says more
+    assert set(FILES_SAMPLING) == SAMPLING
+    assert {*OwnFacts.model_fields} == {field.name for field in dataclasses.fields(ModelFacts)}
 
 
 def test_an_unknown_model_gets_the_defaults() -> None:
@@ -255,3 +276,34 @@ def test_the_update_keeps_what_it_is_not_told(tmp_path: Path) -> None:
     assert models["claude-opus-4-5"] == {"context": 200000}
     assert "a-picture-model" not in models
     assert "sample_spec" not in models
+
+
+CORRECTED = {
+    "openai-chat-mirascope-openai-gpt-5-mini-completions-100d6e": "the vendor refused `stop`",
+    "xai-req-llm-grok-code-fast-1-reasoning-basic-8f9566": "the vendor refused `reasoning_effort`",
+    "zai-fantasy-zai-glm-4-7-flash-thinking-17fcef": "the vendor took `reasoning_effort` and did not hear it",
+}
+
+
+@corpus.requires_corpus
+@pytest.mark.parametrize("name", NAMES)
+def test_no_fact_contradicts_what_a_vendor_took(name: str) -> None:
+    """A recorded request goes to where it was recorded as it came, whatever the table says of the model."""
+    corrected = []
+    for sample in recorded.requests(name):
+        vendor = sample.id.partition("-")[0]
+        if " " in sample.id:
+            continue  # written by hand, at nobody's
+        protocol = named(name)
+        try:
+            conversation = protocol.read_request(sample.body, recorded.call_of(sample))
+        except BadRequest:
+            continue  # the vendor refused it too
+        target = Target(vendor, conversation.model, vendor, facts(vendor, conversation.model))
+        sent = protocol.write_request(conversation, target, Notes()).body
+        if any(sent.get(key) != sample.body.get(key) for key in (sent.keys() | sample.body.keys()) - OWN_KEYS):
+            corrected.append(sample.id)
+    assert [id_ for id_ in corrected if id_ not in CORRECTED] == []
+
+
+OWN_KEYS = {"stream_options"}

@@ -260,3 +260,13 @@ def test_own_prices_are_read_as_they_are_written(tmp_path: Path) -> None:
 )
 def test_a_wrong_price_is_named(tmp_path: Path, prices: str, said: str) -> None:
     assert said in file_error(tmp_path, f"prices: {prices}")
+
+
+def test_what_a_person_knows_of_a_model(tmp_path: Path) -> None:
+    text = 'model_facts: {"local:llava*": {images: true, refuses: [top_k, stop], efforts: "low, high", max_output: 5}}'
+    own = with_file(tmp_path, text).model_facts["local:llava*"]
+    assert own.model_dump(exclude_none=True) == {
+        "images": True, "refuses": ("top_k", "stop"), "efforts": ("low", "high"), "max_output": 5,
+    }  # fmt: skip
+    assert file_error(tmp_path, "model_facts: {m: {refuses: [heat]}}").startswith("model_facts.m.refuses=['heat'] in ")
+    assert "did you mean images?" in file_error(tmp_path, "model_facts: {m: {image: true}}")

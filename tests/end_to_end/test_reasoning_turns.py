@@ -7,6 +7,7 @@ do, whole and streamed; a Chat client sends back only what the SDK's types know.
 import base64
 import json
 from collections.abc import Callable, Iterator
+from itertools import permutations
 from typing import Any
 
 import anthropic
@@ -26,6 +27,9 @@ CALLS = 2
 """So many calls a model makes before it answers."""
 SCHEMA: Json = {"type": "object", "properties": {"at": {"type": "integer"}}}
 ANSWER = "All seen."
+QUESTIONS = ("Look.", "Really?")
+NOBODYS = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
+"""Signatures that Gemini takes for calls that it did not make (ai.google.dev, thought signatures)."""
 
 
 def signature(vendor: str, number: int) -> str:
@@ -53,7 +57,8 @@ def anthropic_results(body: Json) -> int:
             if block["type"] == "thinking" and not genuine(block["signature"], "anthropic", block["thinking"]):
                 raise Refused("messages: Invalid `signature` in `thinking` block")
         kinds = [block["type"] for block in blocks]
-        if thinks and "tool_use" in kinds and kinds[0] != "thinking":
+        own = any(block["type"] == "tool_use" and block["id"].startswith("toolu_") for block in blocks)
+        if thinks and own and kinds[0] != "thinking":
             raise Refused("Expected `thinking` or `redacted_thinking`, but found `tool_use`")
         results += kinds.count("tool_result")
     return results
@@ -68,7 +73,8 @@ def gemini_results(body: Json) -> int:
     results = 0
     for content in body["contents"]:
         for part in content["parts"]:
-            if "functionCall" in part and not genuine(part.get("thoughtSignature", ""), "gemini"):
+            signed = part.get("thoughtSignature", "")
+            if "functionCall" in part and signed not in NOBODYS and not genuine(signed, "gemini"):
                 raise Refused("Function call is missing a thought_signature in functionCall parts")
             results += "functionResponse" in part
     return results
@@ -92,7 +98,7 @@ def responses_results(body: Json) -> int:
                 raise Refused(f"Item with id '{item.get('id')}' not found")
             if item.get("id") and body.get("store") is not False:
                 raise Refused("Item not found: nothing is stored")
-        if kind == "function_call" and before != "reasoning":
+        if kind == "function_call" and "openai" in item.get("call_id", "openai") and before != "reasoning":
             raise Refused("Item of type 'function_call' was provided without its required 'reasoning' item")
         results += kind == "function_call_output"
         before = kind
@@ -122,7 +128,8 @@ def provider(request: Request) -> Reply:
     whole, stream = turns.PROTOCOLS[end]
 
     def sign(event: Any) -> Any:
-        return json.loads(json.dumps(event).replace("c2lnbmVk", signed))
+        text = json.dumps(event).replace("c2lnbmVk", signed)
+        return json.loads(text.replace(f'"call_{number}"', f'"call_openai_{number}"') if end == "/responses" else text)
 
     if "stream" not in end and not request.json.get("stream"):
         return answer(sign(whole(turn, number)))
@@ -134,14 +141,14 @@ def provider(request: Request) -> Reply:
 # The clients: each runs the tool until there is an answer, and asks once more; returns both answers
 
 
-def use_chat(url: str, model: str, stream: bool, session: str) -> list[str]:
+def use_chat(url: str, models: tuple[str, str], stream: bool, session: str) -> list[str]:
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=20)
     tools: Any = [{"type": "function", "function": {"name": "look", "parameters": SCHEMA}}]
-    asked: Any = {"model": model, "tools": tools, "extra_headers": {"x-session-id": session}, "max_tokens": 4000}
+    asked: Any = {"tools": tools, "extra_headers": {"x-session-id": session}, "max_tokens": 4000}
     asked["reasoning_effort"] = "low"
     messages: list[Any] = []
     answers = []
-    for question in ("Look.", "Really?"):
+    for question, asked["model"] in zip(QUESTIONS, models, strict=True):
         messages.append({"role": "user", "content": question})
         while True:
             if stream:
@@ -167,14 +174,14 @@ def use_chat(url: str, model: str, stream: bool, session: str) -> list[str]:
     return answers
 
 
-def use_responses(url: str, model: str, stream: bool, session: str) -> list[str]:
+def use_responses(url: str, models: tuple[str, str], stream: bool, session: str) -> list[str]:
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=20)
     tools: Any = [{"type": "function", "name": "look", "parameters": SCHEMA, "strict": False}]
-    asked: Any = {"model": model, "tools": tools, "extra_headers": {"x-session-id": session}, "store": False}
+    asked: Any = {"tools": tools, "extra_headers": {"x-session-id": session}, "store": False}
     asked |= {"reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}
     items: list[Any] = []
     answers = []
-    for question in ("Look.", "Really?"):
+    for question, asked["model"] in zip(QUESTIONS, models, strict=True):
         items.append({"role": "user", "content": question})
         while True:
             if stream:
@@ -193,14 +200,14 @@ def use_responses(url: str, model: str, stream: bool, session: str) -> list[str]
     return answers
 
 
-def use_anthropic(url: str, model: str, stream: bool, session: str) -> list[str]:
+def use_anthropic(url: str, models: tuple[str, str], stream: bool, session: str) -> list[str]:
     client = anthropic.Anthropic(base_url=f"{url}/anthropic", api_key="none", max_retries=0, timeout=20)
     tools: Any = [{"name": "look", "input_schema": SCHEMA}]
-    asked: Any = {"model": model, "tools": tools, "extra_headers": {"x-session-id": session}, "max_tokens": 4000}
+    asked: Any = {"tools": tools, "extra_headers": {"x-session-id": session}, "max_tokens": 4000}
     asked["thinking"] = {"type": "enabled", "budget_tokens": 2000}
     messages: list[Any] = []
     answers = []
-    for question in ("Look.", "Really?"):
+    for question, asked["model"] in zip(QUESTIONS, models, strict=True):
         messages.append({"role": "user", "content": question})
         while True:
             if stream:
@@ -218,7 +225,7 @@ def use_anthropic(url: str, model: str, stream: bool, session: str) -> list[str]
     return answers
 
 
-def use_gemini(url: str, model: str, stream: bool, session: str) -> list[str]:
+def use_gemini(url: str, models: tuple[str, str], stream: bool, session: str) -> list[str]:
     options = types.HttpOptions(base_url=url, headers={"x-session-id": session}, timeout=20_000)
     client = genai.Client(api_key="none", http_options=options)
     look = types.FunctionDeclaration(name="look", parameters_json_schema=SCHEMA)
@@ -229,12 +236,12 @@ def use_gemini(url: str, model: str, stream: bool, session: str) -> list[str]:
     }
     contents: list[Any] = []
     answers = []
-    for question in ("Look.", "Really?"):
+    for question, model in zip(QUESTIONS, models, strict=True):
         contents.append(types.Content(role="user", parts=[types.Part(text=question)]))
         while True:
             asked: Any = {"model": model, "contents": contents, "config": config}
-            models = client.models
-            replies = [*models.generate_content_stream(**asked)] if stream else [models.generate_content(**asked)]
+            ask = client.models
+            replies = [*ask.generate_content_stream(**asked)] if stream else [ask.generate_content(**asked)]
             parts: list[Any] = [
                 part for each in replies if each.candidates and each.candidates[0].content
                 for part in each.candidates[0].content.parts or ()
@@ -289,9 +296,20 @@ def test_thinking_goes_back_with_its_calls(
     proxy: RunningProxy, upstream: Upstream, protocol: str, model: str, stream: bool
 ) -> None:
     before = len(upstream.requests)
-    answers = USERS[protocol](proxy.url, model, stream, f"{protocol}-{model}-{stream}")
+    answers = USERS[protocol](proxy.url, (model, model), stream, f"{protocol}-{model}-{stream}")
     assert answers == [ANSWER, ANSWER]
     assert len(upstream.requests) - before == CALLS + 2  # and none was refused and made again
+
+
+@pytest.mark.parametrize(("first", "second"), [pair for pair in permutations(MODELS, 2) if pair[0][:6] != pair[1][:6]])
+@pytest.mark.parametrize("protocol", list(USERS))
+def test_t55_another_model_is_not_shown_what_it_cannot_verify(
+    proxy: RunningProxy, upstream: Upstream, protocol: str, first: str, second: str
+) -> None:
+    before = len(upstream.requests)
+    answers = USERS[protocol](proxy.url, (first, second), False, f"{protocol}-{first}-{second}")
+    assert answers == [ANSWER, ANSWER]
+    assert len(upstream.requests) - before == CALLS + 2
 
 
 def test_the_providers_do_refuse() -> None:
