@@ -4,6 +4,7 @@ that few names come together over the years.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 LONGEST = 60
 
@@ -60,12 +61,12 @@ def caller_name(headers: Mapping[str, str]) -> str | None:
     title = next((title for name in TITLED if (title := headers.get(name, "").strip())), "")
     if title:
         return _plain(title)
-    return named(headers.get("user-agent", ""))
+    return named(headers.get("user-agent", "")[:1000])
 
 
+@lru_cache(maxsize=1024)
 def named(agent: str) -> str | None:
     """By a user agent; one that is not known goes by its first product's name."""
-    agent = agent[:1000]
     lower = agent.lower()
     words = [found["word"] for found in _START.finditer(lower)]
     for start, name in PROGRAMS:

@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 
 from llm_interactive import prices, tokens
 from llm_interactive.callers import caller_name
 from llm_interactive.conversation import Conversation
 from llm_interactive.events import Usage
 from llm_interactive.exchange import Exchange
+from llm_interactive.redaction.redactor import Redactor
 from llm_interactive.settings import Settings
 from llm_interactive.storage.ledger import Ledger, Saved, UsageRow
 from llm_interactive.storage.usage_sums import FAILOVER
@@ -103,7 +104,7 @@ def _count(conversation: Conversation, try_: Try) -> Usage:
 def _row(exchange: Exchange, number: int, *, estimated: bool) -> UsageRow:
     try_, headers = exchange.tries[number], exchange.call.headers
     usage = try_.usage or Usage()
-    hide = exchange.configuration.redactor.redact_text  # what a client says may hold a key, whatever is redacted of it
+    hide = partial(_hidden, exchange.configuration.redactor)
     project, caller = exchange.session.project or headers.get("x-project", "").strip(), caller_name(headers)
     return UsageRow(
         request_id=exchange.id,
@@ -134,6 +135,12 @@ def _row(exchange: Exchange, number: int, *, estimated: bool) -> UsageRow:
         raw_usage=usage.raw,
         tier=usage.tier,
     )
+
+
+@lru_cache(maxsize=4096)
+def _hidden(redactor: Redactor, name: str) -> str:
+    """What a client calls itself may hold a key, whatever is redacted of its prompts; it says the same each time."""
+    return redactor.redact_text(name)
 
 
 def _notes(exchange: Exchange, number: int) -> list[str]:

@@ -114,14 +114,15 @@ def stats(path: Path, days: int = 30, filters: Filters = ALL, now: datetime | No
     days = max(0, min(days, MOST_DAYS))
     by_day, by_model, by_project, by_client = _Totals(), _Totals(), _Totals(), _Totals()
     with _reading(path) as connection:
-        for date_, project, model, client, *sums in _lines(connection, BROKEN_DOWN, _first_day(days, now), filters):
-            by_day.add(date_, sums)
+        for (day, model, project, client), sums in _lines(connection, BROKEN_DOWN, _first_day(days, now), filters):
             by_model.add(model, sums)
-            by_project.add(project or None, sums)
-            by_client.add(client or None, sums)
-    models = by_model.rows("model", times=True)
+            plain = sums[: -len(usage_sums.TIMES)]
+            by_day.add(day, plain)
+            by_project.add(project, plain)
+            by_client.add(client, plain)
+    models = by_model.rows("model")
     return {
-        "period_stats": _period(by_day.together()),
+        "period_stats": _period(by_model.together()),
         "model_rankings": {figure: _ranking(models, figure) for figure in RANKED},
         "by_day": _without_gaps(by_day.rows("date"), now),
         "by_project": _largest_first(by_project.rows("project")),
@@ -137,13 +138,13 @@ def largest(path: Path, name: str, days: int = 30, filters: Filters = ALL, now: 
     totals = _Totals()
     with _reading(path) as connection:
         first = _first_day(days, now or datetime.now(UTC))
-        for who, *sums in islice(_lines(connection, (name,), first, filters), MOST_LINES):
-            totals.add(who, sums)
+        for (who,), sums in islice(_lines(connection, (name,), first, filters), MOST_LINES):
+            totals.add(who, sums[: -len(usage_sums.TIMES)])
     return _largest_first(totals.rows(name))[:MOST_NAMES]
 
 
 class _Totals:
-    """Sums by name; a line is the values of `ADDED` in their order."""
+    """Sums by name; a line is the values of `ADDED` in their order, with the times or without."""
 
     def __init__(self) -> None:
         self._sums: dict[str | None, list[Any]] = {}
@@ -152,31 +153,32 @@ class _Totals:
         known = self._sums.get(name)
         self._sums[name] = line if known is None else list(map(add, known, line))
 
-    def rows(self, name: str, *, times: bool = False) -> list[Row]:
-        return [{name: value} | _row(sums, times=times) for value, sums in self._sums.items()]
+    def rows(self, name: str) -> list[Row]:
+        return [{name: value} | _row(sums) for value, sums in self._sums.items()]
 
     def together(self) -> Row:
-        return _row(reduce(lambda one, other: list(map(add, one, other)), self._sums.values(), _NOTHING), times=True)
+        return _row(reduce(lambda one, other: list(map(add, one, other)), self._sums.values(), _NOTHING))
 
 
-BROKEN_DOWN = ("date", "nullif(project, '')", "backend || ':' || model", "nullif(caller_name, '')")
+BROKEN_DOWN = ("date", "backend || ':' || model", "nullif(project, '')", "nullif(caller_name, '')")
 ADDED = (*SUMMED, "priced", *MEASURED, *MEASURED.values(), *usage_sums.TIMES)
 _NOTHING: list[Any] = [0] * len(ADDED)
 
 
-def _row(sums: list[Any], *, times: bool = False) -> Row:
-    row = dict(zip(ADDED, sums, strict=True))
+def _row(sums: list[Any]) -> Row:
+    row = dict(zip(ADDED, sums, strict=False))
     row["cost"] = row["cost"] if row["priced"] else None
     for name in MEASURED:
-        counts = row.pop(f"{name}s")
-        if times:
+        if (counts := row.pop(f"{name}s", None)) is not None:
             row |= {f"p{percent}_{name}": usage_sums.percentile(counts, percent) for percent in (50, 95)}
     return row
 
 
-def _lines(connection: sqlite3.Connection, what: Sequence[str], first: date, filters: Filters) -> Iterator[list[Any]]:
-    """What these expressions say, then the values of `ADDED`, for each wanted line: those of the table, newest first,
-    and in a table of this connection's own those that come behind it."""
+def _lines(
+    connection: sqlite3.Connection, what: Sequence[str], first: date, filters: Filters
+) -> Iterator[tuple[tuple[Any, ...], list[Any]]]:
+    """What these expressions say, and the values of `ADDED`, for each wanted line: in a table of this connection's own
+    those that are not in the sums yet, then those that are, newest first."""
     later = usage_sums.unsummed(connection)
     connection.execute(f"CREATE TEMP TABLE later ({', '.join(usage_sums.COLUMNS)})")
     connection.executemany(f"INSERT INTO later VALUES ({', '.join('?' * len(usage_sums.COLUMNS))})", later)
@@ -188,7 +190,7 @@ def _lines(connection: sqlite3.Connection, what: Sequence[str], first: date, fil
     columns = ", ".join((*what, *sums))
     for table in ("later", "usage_days"):
         for line in connection.execute(f"SELECT {columns} FROM {table} WHERE {where} ORDER BY date DESC", values):
-            yield [*line[:-2], usage_sums.read(line[-2]), usage_sums.read(line[-1])]
+            yield line[: len(what)], [*line[len(what) : -2], usage_sums.read(line[-2]), usage_sums.read(line[-1])]
 
 
 def _whose(what: Sequence[str], filters: Filters) -> Iterator[str]:
@@ -248,7 +250,7 @@ def _without_gaps(by_day: list[Row], now: datetime) -> list[Row]:
     first = date.fromisoformat(min(found))
     last = max(date.fromisoformat(max(found)), now.astimezone(UTC).date())
     days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
-    return [found.get(day) or {"date": day, **_row(_NOTHING)} for day in days]
+    return [found.get(day) or {"date": day, **_row(_NOTHING[: -len(usage_sums.TIMES)])} for day in days]
 
 
 def _where(filters: Filters) -> tuple[str, Values]:
