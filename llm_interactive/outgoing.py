@@ -33,6 +33,16 @@ def written(method: str, url: str, query: str, headers: Mapping[str, str], body:
     return Outgoing(parts.scheme, parts.hostname or "", port, parts.netloc, method, path, tuple(sent.items()), body)
 
 
+def own_headers(call: Call) -> dict[str, str]:
+    """Of a call that goes on to where it was going by itself."""
+    return {name: value for name, value in call.headers.items() if name not in HOP_BY_HOP}
+
+
+def passed_as_it_was(call: Call, method: str, base_url: str, credentials: Mapping[str, str], body: bytes) -> Outgoing:
+    """A call whose body is not read, to where it was going by itself."""
+    return written(method, base_url + call.path, call.query, {**own_headers(call), **credentials}, body)
+
+
 def passed(
     call: Call, method: str, base_url: str, protocol: str, credentials: Mapping[str, str], body: bytes
 ) -> Outgoing:

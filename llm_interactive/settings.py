@@ -174,6 +174,12 @@ class Settings(BaseModel):
         tuple[str, ...],
         Setting("LLM_INTERCEPT_HOSTS", Hosts(), "more hosts whose OpenAI-compatible calls are caught on their way"),
     ] = ()
+    decrypt_others: Annotated[
+        bool,
+        Setting(
+            "LLM_DECRYPT_OTHERS", Boolean(), "open TLS to hosts that are no LLM provider's too, to see it in mitmproxy"
+        ),
+    ] = False
     home: Annotated[Path, Setting("LLM_PROXY_HOME", Text("a folder"), "folder of the database")] = Path(
         "~/.llm-interactive-proxy"
     )

@@ -39,6 +39,27 @@ def summary(protocol: str, tries: Sequence[Try], notes: Iterable[str] = ()) -> s
     return " · ".join([*said, *notes])
 
 
+def asked(session_id: str, model: str | None) -> dict[str, str]:
+    """What filters can ask of a flow before it is answered (`~meta "llm_model: gpt"`): plain data, which is saved."""
+    return {"llm_session": session_id.partition("/")[2], "llm_asked": model or ""}
+
+
+def metadata(tries: Sequence[Try]) -> dict[str, str | int | float]:
+    """The same of a flow that is over, of at least one attempt; what is not known is left out."""
+    last = tries[-1]
+    found: dict[str, str | int | float | None] = {
+        "llm_backend": last.attempt.backend.name,
+        "llm_model": last.attempt.model,
+        "llm_attempts": len(tries),
+        "llm_input": last.usage.input if last.usage is not None else None,
+        "llm_output": last.usage.output if last.usage is not None else None,
+        "llm_cost": float(last.cost) if last.cost is not None else None,
+        "llm_end": "loop" if last.stop is not None else last.reason.unified if last.reason is not None else None,
+        "llm_error": last.error,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def stopped(try_: Try, session: str, conversation: Conversation | None) -> str:
     """Why a reply was ended early, what it had written, and how much more it could have."""
     attempt = try_.attempt

@@ -73,6 +73,7 @@ def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
         "TOOL_LOOP_MAX_REPEATS": "4",
         "TOOL_LOOP_TTL_SECONDS": "120",
         "TOOL_LOOP_MODE": "break",
+        "LLM_DECRYPT_OTHERS": "false",
         "LLM_PROXY_HOME": "~/.llm-interactive-proxy",
     }
 

@@ -2,7 +2,9 @@
 
 from llm_interactive.mitm.content_views import ContentViews
 from llm_interactive.mitm.gateway import Gateway
+from llm_interactive.mitm.interception import Interception
 
 
 def addons() -> list[object]:
-    return [Gateway(), ContentViews()]
+    gateway = Gateway()
+    return [gateway, Interception(lambda: gateway.settings), ContentViews()]

@@ -28,25 +28,26 @@ from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from llm_interactive import access, compression, dashboard, entry, protocols, tokens
+from llm_interactive import access, compression, dashboard, entry, protocols, tokens, told
 from llm_interactive import settings as settings_module
 from llm_interactive.backends import catalog, qwen_oauth
 from llm_interactive.backends.demo import DemoServer
 from llm_interactive.commander import Commander
 from llm_interactive.commands.command import Command
 from llm_interactive.commands.context import CommandError
-from llm_interactive.configuration import Caught, Configuration
+from llm_interactive.configuration import Configuration
 from llm_interactive.errors import ProxyError
 from llm_interactive.exchange import Exchange
 from llm_interactive.mitm import chat_commands, management, options, stored_responses, usage_commands
 from llm_interactive.mitm.closing import close_for_good
+from llm_interactive.mitm.edits import Edits, edited_call
 from llm_interactive.mitm.entrance import Entrance, host_of, peer_of
+from llm_interactive.mitm.interception import HIDDEN_HEADERS, call_on, caught_exchange
 from llm_interactive.mitm.kept_cooldowns import KeptCooldowns
 from llm_interactive.mitm.models_list import ModelsList
 from llm_interactive.mitm.recorder import DATABASE, Recorder, counted
 from llm_interactive.mitm.shown import hide_in_body, hide_in_exchange, hide_in_head
 from llm_interactive.mitm.upstream import LlmHttpLayer
-from llm_interactive.protocols.base import Call
 from llm_interactive.redaction.redactor import Redactor
 from llm_interactive.redaction.restore import PlaceholdersOfSessions
 from llm_interactive.routing.choice import Naming, named
@@ -110,6 +111,7 @@ class Gateway:
         self._commander: Commander | None = None
         self._placeholders = PlaceholdersOfSessions()
         self._entrance = Entrance(self._configured)
+        self._edits = Edits()
 
     # life
 
@@ -211,20 +213,18 @@ class Gateway:
     # requests
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if flow.response is not None:  # another addon has answered
+        if flow.response is not None or flow.id in self.exchanges:  # another addon has answered, or it is a replay
             return
         headers = {name.lower(): value for name, value in flow.request.headers.items()}
-        intercepted = catalog.recognised_host(flow.request.pretty_host, self._configured().intercept_hosts)
-        for_gateway = not intercepted and self._is_for_gateway(flow)
+        backend = self._provider(flow)
+        for_gateway = backend is None and self._is_for_gateway(flow)
         if not for_gateway and not self._may_pass(flow, headers):
             return
-        if not (intercepted or for_gateway) or ("upgrade" in headers and intercepted):
+        if backend is not None:
+            self._catch(flow, headers, backend)
+        if not for_gateway:
             return
         call = entry.recognise(flow.request.method, flow.request.path, headers)
-        if intercepted:
-            if call is not None and call.operation in ("generate", "count_tokens"):
-                self._begin_intercepted(flow, call, headers, intercepted)
-            return
         flow.request.stream = False
         flow.metadata["llm_gateway"] = True
         try:
@@ -275,9 +275,9 @@ class Gateway:
         path, _, query = flow.request.path.partition("?")
         return access.Visit(peer_of(flow.client_conn), named, query, keyless=path == dashboard.PATH)
 
-    def _hide_credentials(self, flow: http.HTTPFlow) -> None:
+    def _hide_credentials(self, flow: http.HTTPFlow, names: tuple[str, ...] = entry.CREDENTIAL_HEADERS) -> None:
         """No flow that mitmproxy shows or saves holds one (SPEC 9)."""
-        for name in entry.CREDENTIAL_HEADERS:
+        for name in names:
             flow.request.headers.pop(name, None)
         path, mark, query = flow.request.path.partition("?")
         if "key=" in query:
@@ -286,24 +286,21 @@ class Gateway:
         if self._redacts():
             hide_in_head(flow.request, self._configuration.redactor.begin())
 
-    def _begin_intercepted(
-        self, flow: http.HTTPFlow, call: Call, headers: Mapping[str, str], backend: catalog.Backend
-    ) -> None:
-        """A call caught on its provider's own host keeps its credential and goes where it went (SPEC 3)."""
+    def _provider(self, flow: http.HTTPFlow) -> catalog.Backend | None:
+        """The one on whose own host the call was caught."""
+        return catalog.recognised_host(flow.request.pretty_host, self._configured().intercept_hosts)
+
+    def _catch(self, flow: http.HTTPFlow, headers: Mapping[str, str], backend: catalog.Backend) -> None:
+        limit = self._configuration.body_limit
+        call = call_on(backend, flow.request.method, flow.request.path, headers, limit)
+        if call is None:
+            return
         flow.request.stream = False
-        request = flow.request
-        authority = request.authority or request.host_header or request.pretty_host
-        base_url = f"{request.scheme}://{authority}{catalog.version_prefix(call.path)}"
-        there = catalog.intercepted(backend, call.protocol, base_url)
         trusted = self._entrance.trusts(flow, headers)
-        flow.metadata["llm_obeys"] = trusted
-        backends = {**(self._configuration.backends if trusted else {}), there.name: there}
-        naming = self._configuration.naming if trusted else Naming()
-        configuration = replace(self._configuration, backends=backends, naming=naming)
-        exchange = Exchange(call, configuration, client=_client(entry.credentials_of(headers, call.query)))
-        credentials = {name: headers[name] for name in entry.CREDENTIAL_HEADERS if name in headers}
-        exchange.caught = Caught(there, request.host, request.port, authority, credentials)
-        self._hide_credentials(flow)
+        client = _client(entry.credentials_of(headers, flow.request.path.partition("?")[2]))
+        exchange = caught_exchange(flow.request, call, backend, self._configuration, trusted, client)
+        flow.metadata |= {"llm_obeys": trusted, "llm_protocol": call.protocol}
+        self._hide_credentials(flow, HIDDEN_HEADERS)
         self.exchanges[flow.id] = exchange
 
     def _refuse(self, flow: http.HTTPFlow, headers: Mapping[str, str], error: ProxyError) -> None:
@@ -322,16 +319,17 @@ class Gateway:
             del self.exchanges[flow.id]
             flow.response = kept
         elif exchange is not None:
-            await self._walk(exchange, flow)
+            self._read(exchange, flow)
+            self._edits.shown(flow)
         elif flow.metadata.get("llm_gateway") or self._is_for_gateway(flow):
             if self._redacts():
                 hide_in_body(flow.request, self._configuration.redactor.begin())
             flow.response = await self._manage(flow)
 
-    async def _walk(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
-        """Everything before the first byte upstream. Whatever goes wrong becomes an error reply (fail closed)."""
+    def _read(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
+        """The body, of which nothing is shown that redaction takes out of it."""
         if exchange.local is not None:
-            return  # the body was too large, and is gone
+            return  # it was too large, and is gone
         try:
             encoding = flow.request.headers.get("content-encoding", "")
             try:
@@ -340,6 +338,19 @@ class Gateway:
                 self._begin_redaction(exchange)
                 if exchange.redaction is not None:
                     hide_in_exchange(flow.request, exchange)
+            flow.metadata |= told.asked(exchange.session_id, exchange.asked_model)
+        except Exception as error:
+            self._fail(exchange, flow, error)
+
+    async def llm_request(self, flow: http.HTTPFlow) -> None:
+        """Everything before the first byte upstream. Whatever goes wrong becomes an error reply (fail closed)."""
+        exchange = self.exchanges[flow.id]
+        try:
+            if self._edits.changed(flow):
+                exchange.local, exchange.call = None, edited_call(exchange, flow.request)
+                self._read(exchange, flow)
+            if exchange.local is not None or exchange.has_client_left():
+                return
             if flow.metadata.get("llm_obeys", True):
                 await self._obey(exchange)
             if exchange.local is None:
@@ -349,10 +360,14 @@ class Gateway:
                 exchange.next_attempt()
                 self._entrance.sends(exchange)
                 await self._count(exchange)
-        except ProxyError as error:
+        except Exception as error:
+            self._fail(exchange, flow, error)
+
+    def _fail(self, exchange: Exchange, flow: http.HTTPFlow, error: Exception) -> None:
+        if isinstance(error, ProxyError):
             exchange.fail(error)
-        except Exception:
-            logger.exception("The request could not be handled")
+        else:
+            logger.error("The request could not be handled", exc_info=error)
             flow.request.content = b""  # nobody knows what is in it
             exchange.fail(ProxyError("the proxy could not handle the request; its log says why"))
 
@@ -444,8 +459,12 @@ class Gateway:
 
     def _forget(self, flow: http.HTTPFlow) -> None:
         self._entrance.forget(flow)
+        self._edits.forget(flow)
         exchange = self.exchanges.pop(flow.id, None)
+        if exchange is None and self._provider(flow) is not None:
+            self._hide_credentials(flow, HIDDEN_HEADERS)  # it passed as it was
         if exchange is not None and exchange.tries:
+            flow.metadata |= told.metadata(exchange.tries)
             flow.comment = flow.comment or exchange.summary()
             if any(try_.stop is not None for try_ in exchange.tries):
                 flow.marked = flow.marked or ":repeat:"

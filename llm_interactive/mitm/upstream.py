@@ -70,6 +70,13 @@ type Exchanges = Callable[[], Mapping[str, Exchange]]
 
 
 @dataclass
+class LlmRequestHook(commands.StartHook):
+    """The request is as the client, and whoever changed it while mitmproxy held it, want it."""
+
+    flow: http.HTTPFlow
+
+
+@dataclass
 class LlmNextAttemptHook(commands.StartHook):
     """Asks for the next attempt (`exchange.outgoing`) or, when there is none left, for `exchange.local`."""
 
@@ -238,13 +245,14 @@ class LlmStream(HttpStream):
         """Stock mitmproxy calls this when the request is complete; for an exchange everything else happens here."""
         if self.exchange is None:
             return (yield from super().make_server_connection())
+        self.exchange.has_client_left = self._client_left
+        yield LlmRequestHook(self.flow)
         yield from self._run_attempts(self.exchange)
         return False
 
     def _run_attempts(self, exchange: Exchange) -> Commands:
         while True:
             if exchange.outgoing is None and exchange.local is None:
-                exchange.has_client_left = self._client_left
                 yield LlmNextAttemptHook(exchange)
             if self._client_left():
                 return

@@ -27,9 +27,11 @@ def provider(request: pytest.FixtureRequest, authority: Authority) -> Any:
         yield upstream
 
 
-def through(proxy: RunningProxy, *, http2: bool) -> httpx.Client:
-    """A client that knows nothing of us but the proxy and its CA."""
+def through(proxy: RunningProxy, *, http2: bool, authority: Authority | None = None) -> httpx.Client:
+    """A client that knows nothing of us but the proxy and its CA, beside the world's."""
     context = ssl.create_default_context(cafile=str(proxy.ca_path))
+    if authority is not None:
+        context.load_verify_locations(authority.path)
     return httpx.Client(proxy=proxy.url, verify=context, http2=http2, timeout=20)
 
 
@@ -58,7 +60,7 @@ def test_other_traffic_passes_untouched(start_proxy: Start, authority: Authority
     body = bytes(range(256)) * 100
     provider.enqueue(text(body), text(b"models"))
     proxy = start_proxy(hosts={HOST: provider.port, "other.example": provider.port}, authority=authority)
-    with through(proxy, http2=False) as client:
+    with through(proxy, http2=False, authority=authority) as client:
         reply = client.post("https://other.example/v1/chat/completions", content=body, headers={"x-own": "1"})
         assert reply.content == body
         assert client.get(f"https://{HOST}/some/page?key=1").content == b"models"
