@@ -109,13 +109,17 @@ class Encoder:
         defaults = defaults_for(self._settings.model_defaults, name, model)
         if self.session.generation_config and attempt.protocol != "gemini":
             self.notes.add(f"gemini-generation-config: not sent, {name}:{model} is not asked as Gemini is")
-        return tuned(
+        found = tuned(
             conversation,
             session=self.session,
             defaults=defaults,
             parameters=attempt.parameters,
             notes=self.notes,
         )
+        if found.generation_config:  # typed by a person, and never part of the prompt
+            hidden = self.configuration.redactor.redact_text(wire_json.text(found.generation_config))
+            found = replace(found, generation_config=wire_json.loads(hidden.encode()))
+        return found
 
 
 def refuse_stored_state(conversation: Conversation) -> None:

@@ -21,6 +21,8 @@ CONFIG = """
 model_defaults:
   "gpt-4.1*": {temperature: 0.3, max_tokens: 700}
   "anthropic:claude-sonnet-4-5": {reasoning_effort: low}
+model_facts:
+  "openai:gpt-4o-mini": {refuses: [top_p], images: false}
 """
 BACKENDS = ("OPENAI", "ANTHROPIC", "GEMINI", "OPENROUTER", "QWEN", "ZAI", "DEEPSEEK", "MISTRAL")
 
@@ -149,6 +151,20 @@ def test_the_tiers_from_the_models_name_to_its_defaults(world: World) -> None:
     CLIENTS["openai_chat"](world.proxy, "!/set(temperature=0.1)", session="tiers")
     assert ask("openai_chat", "Why?", named, "tiers", temperature=0.9)["temperature"] == 0.1
     assert ask("openai_chat", "Why?", "anthropic:claude-sonnet-4-5", "x")["thinking"]["budget_tokens"] == 2048
+
+
+def test_the_file_knows_better_than_the_table(world: World) -> None:
+    notes = world.noted("openai:gpt-4o-mini", "Why?", "facts", top_p=0.5, temperature=0.5)
+    assert notes == ["top_p: not sent, gpt-4o-mini refuses it"]
+    assert world.upstream.requests[-1].json["temperature"] == 0.5
+    assert world.noted("openai:gpt-4o", "Why?", "facts", top_p=0.5) == []
+
+
+def test_no_secret_leaves_in_a_generation_config(world: World) -> None:
+    key = "sk-proj-" + "Ab3" * 16
+    typed = json.dumps({"stopSequences": [key, "end"]})
+    body = world.sent("gemini", f"!/set(gemini-generation-config={typed}) Why?", "gemini:gemini-2.5-flash", "secret")
+    assert body["generationConfig"]["stopSequences"] == ["(API_KEY_HAS_BEEN_REDACTED)", "end"]
 
 
 NOTES: list[tuple[str, str, dict[str, Any], list[str]]] = [
