@@ -21,6 +21,7 @@ import pytest
 
 from llm_interactive.events import Usage
 from llm_interactive.storage.ledger import LONGEST_TEXT, Ledger, UsageRow
+from llm_interactive.storage.migrations import connect
 from llm_interactive.storage.usage_queries import recent
 
 AT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -457,3 +458,75 @@ async def test_a_loop_that_was_busy_is_no_trouble_of_the_disk(path: Path, caplog
     assert saved(path) == ["warm", "busy"]
     assert not caplog.records
     ledger.close()
+
+
+async def test_a_quiet_ledger_sums_its_rows_up(path: Path, ledger: Ledger) -> None:
+    await asyncio.gather(*(ledger.record(row(str(number))) for number in range(3)))
+    assert select(path, "SELECT id FROM usage_summed") == [(0,)]
+    await until(lambda: select(path, "SELECT id FROM usage_summed") == [(3,)])
+    assert select(path, "SELECT sum(requests), sum(total_tokens) FROM usage_days WHERE username = ''") == [(3, 45)]
+
+
+async def test_a_busy_ledger_sums_its_rows_up_all_the_same(path: Path, ledger: Ledger) -> None:
+    """Every row comes before there was a quiet second."""
+    number = 0
+    while not number or select(path, "SELECT id FROM usage_summed") == [(0,)]:
+        await asyncio.gather(*(ledger.record(row()) for _ in range(100)))
+        number += 100
+        assert number < 20_000
+
+
+async def test_rows_of_before_are_summed_up_at_the_start(path: Path) -> None:
+    with closing(connect(path)) as connection:
+        connection.execute("INSERT INTO usage (request_id, timestamp) VALUES ('old', '2026-11-01T00:00:00.000Z')")
+    ledger = Ledger(path)
+    await until(lambda: select(path, "SELECT id FROM usage_summed") == [(1,)])
+    ledger.close()
+
+
+async def test_rows_are_kept_for_so_many_days(path: Path) -> None:
+    """Those of the day on which the period begins whole, whatever the time of day is."""
+    now = datetime.now(UTC)
+    with closing(connect(path)) as connection:
+        for days in range(5):
+            for clock in ("00:00:00.000", "23:59:59.999"):
+                connection.execute(
+                    "INSERT INTO usage (request_id, timestamp) VALUES (?, ?)",
+                    (str(days), f"{now - timedelta(days=days):%Y-%m-%d}T{clock}Z"),
+                )
+    ledger = Ledger(path, keep_days=2)
+    await until(lambda: len(saved(path)) < 10)
+    await ledger.record(row("new", timestamp=now))
+    ledger.close()
+    assert saved(path) == ["0", "0", "1", "1", "2", "2", "new"]
+
+
+async def test_a_file_that_is_not_there_is_not_made_before_there_is_a_row(path: Path) -> None:
+    ledger = Ledger(path, keep_days=1)
+    ledger.close()
+    assert not path.exists()
+
+
+async def test_nobody_waits_for_many_old_rows_to_go(path: Path) -> None:
+    """They go a few at a time, and a new row does not wait for the last of them."""
+    with closing(connect(path)) as connection:
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) INSERT INTO usage "
+            "(request_id, timestamp, session) SELECT i, '2020-01-01T00:00:00.000Z', i % 100 FROM n"
+        )
+    ledger = Ledger(path, keep_days=2)
+    await ledger.record(row("new", timestamp=datetime.now(UTC)))
+    left = len(saved(path))
+    assert left > 1
+    await until(lambda: saved(path) == ["new"])
+    ledger.close()
+
+
+async def test_tidying_that_fails_is_tried_again(path: Path, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    await ledger.record(row())
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await asyncio.sleep(1.5)  # it is quiet, but locked
+        other.execute("COMMIT")
+    await until(lambda: select(path, "SELECT id FROM usage_summed") == [(1,)])
+    assert not caplog.records

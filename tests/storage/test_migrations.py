@@ -5,12 +5,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
 from llm_interactive.storage.migrations import MIGRATIONS, connect, m001_create_usage, migrate
+from llm_interactive.storage.usage_queries import recent, stats
+from llm_interactive.storage.usage_sums import sum_up
 
 
 @pytest.fixture
@@ -67,6 +72,29 @@ def test_an_older_file_gets_what_is_missing_and_keeps_its_rows(path: Path) -> No
     db = Database(connection)
     assert ["session", "timestamp"] in [index.columns for index in db.table("usage").indexes]
     connection.close()
+
+
+@pytest.mark.parametrize("applied", range(1, len(MIGRATIONS)))
+def test_from_every_earlier_schema_rows_stay_and_count(path: Path, applied: int) -> None:
+    path.parent.mkdir()
+    older = Database(sqlite3.connect(path, isolation_level=None))
+    migrate(older, MIGRATIONS[:applied])
+    row = {"request_id": "old", "timestamp": "2026-11-01T10:00:00.000Z", "session": "s", "username": "u", "model": "m",
+           "backend": "b", "total_tokens": 7, "cost": 0.5}  # fmt: skip
+    older.table("usage").insert(row)
+    older.close()
+
+    def told() -> tuple[Any, ...]:
+        """By whoever reads it: before the new version has written, after, and when the sums are made."""
+        sums = stats(path, 30, now=datetime(2026, 11, 2, tzinfo=UTC))["period_stats"]
+        return [each["request_id"] for each in recent(path)], sums["sum_total_tokens"], sums["sum_cost"]
+
+    assert told() == (["old"], 7, 0.5)
+    with closing(connect(path)) as connection:
+        assert told() == (["old"], 7, 0.5)
+        assert not sum_up(connection, 100)
+        assert connection.execute("SELECT id FROM usage_summed").fetchone() == (1,)
+    assert told() == (["old"], 7, 0.5)
 
 
 def test_applying_twice_changes_nothing(db: Database) -> None:
