@@ -481,7 +481,14 @@ def test_t62_t64_sampling() -> None:
         "top_k": 3,
         "stop_sequences": ["x"],
     }
-    assert [note.split()[0].rstrip(":") for note in notes] == ["top_p", "temperature", "stop", "seed", "logit_bias", "n"]
+    assert [note.split()[0].rstrip(":") for note in notes] == [
+        "top_p",
+        "temperature",
+        "stop",
+        "seed",
+        "logit_bias",
+        "n",
+    ]
     refused, notes = request(say("user", "q"), sampling=Sampling(temperature=0, top_p=0.5), facts=ADAPTIVE)
     assert {"temperature", "top_p"}.isdisjoint(refused.body)
     assert notes == ["temperature: not sent, claude refuses it", "top_p: not sent, claude refuses it"]
