@@ -63,7 +63,7 @@ HARMLESS_BETA = ("context_management", "diagnostics", "speed", "fallbacks", "fal
 CAPABILITIES: Mapping[str, str] = {
     "system": "carried (`system`)",
     "mid_system": "carried where the model takes it, mapped: moved to `system`",
-    "images": "carried",
+    "images": "carried where the model sees, else noted",
     "image_url": "carried (http and https)",
     "pdf": "carried (`document`)",
     "audio": "refused",
@@ -72,7 +72,7 @@ CAPABILITIES: Mapping[str, str] = {
     "tools": "carried",
     "custom_tools": "mapped: a function with one string, `input`",
     "server_tools": "mapped: web search; others noted beside functions, refused alone",
-    "tool_choice": "carried, mapped: auto while thinking with a budget",
+    "tool_choice": "carried, without thinking where both cannot be; auto where a command asked for the thinking",
     "parallel_tool_calls": "carried (`disable_parallel_tool_use`)",
     "tool_result_images": "carried",
     "tool_result_error": "carried (`is_error`)",

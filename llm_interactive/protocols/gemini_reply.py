@@ -72,11 +72,15 @@ ANSWER_KEYS = ("candidates", "promptFeedback", "usageMetadata", "modelVersion", 
 
 
 def read_usage(usage: dict[str, Json]) -> Usage | None:
-    """Thoughts are counted beside the answer (TRAPS T86), cached tokens inside the prompt (T84)."""
+    """Thoughts are counted beside the answer (TRAPS T86), cached tokens inside the prompt (T84), and beside it what
+    Google's own tools gave the model to read."""
     names = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount")
     read, answer, thoughts, cached = (v if isinstance(v := usage.get(name), int) else None for name in names)
     if read is None and answer is None and thoughts is None:
         return None
+    tools = usage.get("toolUsePromptTokenCount")
+    if read is not None and isinstance(tools, int):
+        read += tools
     output = None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0)
     return Usage(read, output, cached, None, thoughts, raw=usage, origin=NAME)
 

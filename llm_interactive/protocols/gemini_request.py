@@ -33,7 +33,7 @@ FIELD_KEYS: Mapping[str, tuple[str | None, tuple[str, ...]]] = {
 CAPABILITIES: Mapping[str, str] = {
     "system": "carried (`systemInstruction`)",
     "mid_system": "mapped: moved to `systemInstruction`",
-    "images": "carried (`inlineData`)",
+    "images": "carried where the model sees, else noted (`inlineData`)",
     "image_url": "mapped: `fileData` with the URL",
     "pdf": "carried (`inlineData`)",
     "audio": "carried (`inlineData`)",

@@ -42,7 +42,7 @@ CANONICAL_KEYS = frozenset(key for keys in FIELD_KEYS.values() for key in keys) 
 CAPABILITIES: Mapping[str, str] = {
     "system": "carried (`instructions`)",
     "mid_system": "carried",
-    "images": "carried",
+    "images": "carried where the model sees, else noted",
     "image_url": "carried",
     "pdf": "carried (`input_file`)",
     "audio": "refused",
