@@ -35,6 +35,7 @@ from llm_interactive.events import (
 )
 from llm_interactive.protocols.base import Call, ModelFacts, Notes, ReplyContext, Target
 from llm_interactive.protocols.gemini import NAME, PROTOCOL
+from llm_interactive.protocols.gemini_reply import read_usage
 from llm_interactive.protocols.gemini_signature import wrap
 
 REPLIES = [e for e in corpus.exchanges(api="generateContent") if e.response.status == 200]
@@ -612,3 +613,11 @@ def test_every_reply_is_one_the_sdk_takes() -> None:
 
     for response in (whole(*ANSWER), *chunks_of(streamed(*ANSWER))):
         types.GenerateContentResponse.model_validate(response)
+
+
+def test_what_googles_tools_gave_the_model_to_read_is_input() -> None:
+    said = {"promptTokenCount": 32, "candidatesTokenCount": 20, "thoughtsTokenCount": 37, "totalTokenCount": 4699,
+            "toolUsePromptTokenCount": 4610}  # fmt: skip
+    usage = read_usage(said)
+    assert usage is not None
+    assert (usage.input, usage.output) == (4642, 57)
