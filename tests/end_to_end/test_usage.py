@@ -343,3 +343,55 @@ def test_a_connection_that_says_nothing_leaves_no_row(start_proxy: Start) -> Non
     with socket.create_connection(("127.0.0.1", proxy.port)) as held:
         held.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n{")
     assert rows(proxy, 0) == []
+
+
+def answered(proxy: RunningProxy, number: int) -> None:
+    for _ in range(number):
+        assert ask(proxy, model="demo:echo").status_code == 200
+
+
+def said(proxy: RunningProxy, words: str) -> int:
+    return proxy.log().count(words)
+
+
+def test_a_locked_database_stops_nobody(start_proxy: Start) -> None:
+    proxy = start_proxy({})
+    answered(proxy, 1)
+    with closing(sqlite3.connect(proxy.data / "proxy.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        answered(proxy, 5)
+        assert said(proxy, "Another program keeps the database locked") == 1
+        other.execute("COMMIT")
+    assert len(rows(proxy, 6)) == 6
+    assert said(proxy, "usage cannot be written") == 1
+    assert said(proxy, "usage is written again") == 1
+
+
+def test_a_corrupt_database_is_set_aside_and_stops_nobody(start_proxy: Start, tmp_path: Path) -> None:
+    (tmp_path / "llm").mkdir()
+    (tmp_path / "llm" / "proxy.db").write_bytes(b"this is no database" * 1000)
+    proxy = start_proxy({})
+    answered(proxy, 5)
+    assert len(rows(proxy, 5)) == 5
+    assert said(proxy, "It was set aside as proxy.db.corrupt-") == 1
+    aside = [path.name for path in proxy.data.iterdir() if re.fullmatch(r"proxy\.db\.corrupt-\d+T[\d.]+Z", path.name)]
+    assert len(aside) == 1
+    assert get(proxy, "/usage/stats").json()["data"]["period_stats"]["requests"] == 5
+
+
+def test_a_damaged_database_is_told_to_who_asks_for_figures(start_proxy: Start, tmp_path: Path) -> None:
+    (tmp_path / "llm").mkdir()
+    (tmp_path / "llm" / "proxy.db").write_bytes(b"this is no database" * 1000)
+    proxy = start_proxy({"DISABLE_ACCOUNTING": "true"})
+    for path in ("stats", "recent", "users", "export.csv"):
+        reply = get(proxy, f"/usage/{path}")
+        assert reply.status_code == 503
+        assert "the usage database cannot be read" in reply.json()["error"]["message"]
+    answered(proxy, 1)
+
+
+def test_nothing_is_recorded_where_nothing_shall_be(start_proxy: Start) -> None:
+    proxy = start_proxy({"DISABLE_ACCOUNTING": "true"})
+    answered(proxy, 1)
+    assert rows(proxy, 0) == []
+    assert get(proxy, "/usage/stats").json()["data"]["period_stats"]["requests"] == 0
