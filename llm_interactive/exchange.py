@@ -298,11 +298,11 @@ class Exchange:
     def _loop_watch(self, attempt: Attempt) -> LoopWatch:
         """A new one for each attempt, but the second answer of a model is watched by who asked for it."""
         if self._watch is None or not self._watch.guided:
-            conversation = self.conversation
-            may_be_raw = self.call.protocol == "openai_chat" and conversation is not None and conversation.stream
+            assert self.conversation is not None
+            may_be_raw = self.call.protocol == "openai_chat" and self.conversation.stream
             name, model = attempt.backend.name, attempt.model
             self._watch = self.configuration.loops.watch(
-                self.session, name, model, attempt.protocol, may_be_raw=may_be_raw
+                self.session, self.conversation, name, model, attempt.protocol, may_be_raw=may_be_raw
             )
         else:
             self._watch.renew()

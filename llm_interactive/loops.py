@@ -109,11 +109,20 @@ class Loops:
         return replace(self, settings=settings)
 
     def watch(
-        self, session: Session, backend: str, model: str, origin: str, *, may_be_raw: bool = False
+        self, session: Session, conversation: Conversation, backend: str, model: str, origin: str, *, may_be_raw: bool
     ) -> "LoopWatch":
-        """`origin`: the backend's protocol. `may_be_raw`: the client's is one whose stream can carry a bare line."""
+        """`origin`: the backend's protocol. `may_be_raw`: the client's is one whose stream can carry a bare line.
+
+        Clients that name no session share one: there a conversation that begins has made no calls yet."""
+        if session.is_default and _begins(conversation):
+            session.tool_loop = None
         found = rules(self.settings, session, backend, model)
         return LoopWatch(replace(found, raw=found.raw and may_be_raw), session, self.clock, origin)
+
+
+def _begins(conversation: Conversation) -> bool:
+    kept = any(conversation.owned.get(key) for key in ("previous_response_id", "conversation"))
+    return not kept and not any(message.role == "assistant" for message in conversation.messages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ type Row = tuple[str, float, bytes]
 """A session as it is stored: id, when it was last used (seconds since the epoch), its state as JSON."""
 
 HEADERS = ("x-session-id", "x-claude-code-session-id", "session_id", "session-id")
+DEFAULT = "default"
 LONGEST_NAME = 200
 IDLE_SECONDS = 7 * 24 * 3600.0
 FRESH_SECONDS = 3600.0
@@ -53,7 +54,7 @@ def session_id(headers: Mapping[str, str], body: Mapping[str, Json], client: str
     metadata = body.get("metadata")
     candidates.append(metadata.get("user_id") if isinstance(metadata, dict) else None)
     candidates.append(body.get("prompt_cache_key"))
-    name = next((name for name in candidates if isinstance(name, str) and name.strip()), "default").strip()
+    name = next((name for name in candidates if isinstance(name, str) and name.strip()), DEFAULT).strip()
     if len(name) > LONGEST_NAME or not name.isprintable():
         name = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{client}/{name}"
@@ -97,6 +98,11 @@ class Session:
     def name(self) -> str:
         """What the client calls it."""
         return self.id.partition("/")[2]
+
+    @property
+    def is_default(self) -> bool:
+        """The client names none: independent conversations may be in it."""
+        return self.name == DEFAULT
 
     def take_oneoff(self) -> str | None:
         """The route of this prompt alone: it is gone then, whatever becomes of the prompt."""

@@ -42,11 +42,14 @@ LOOPING = SENTENCE * 12
 NOTICE = f"[Response cancelled: Loop detected - Pattern '{SENTENCE}' repeated 10 times]"
 STOP = (Ended(Reason("stop")), Finished())
 NOW = 1_800_000_000.0
+ASKED = Conversation(model="m", messages=(Message(role="user", parts=(Text(text="Go on."),)),))
 
 
 def watch(settings: Settings | None = None, session: Session | None = None, **options: Any) -> LoopWatch:
     loops = Loops(settings or Settings(), options.pop("clock", lambda: NOW))
-    return loops.watch(session or Session("s"), "openai", "m", "openai_chat", **options)
+    asked = options.pop("asked", ASKED)
+    options.setdefault("may_be_raw", False)
+    return loops.watch(session or Session("/s"), asked, "openai", "m", "openai_chat", **options)
 
 
 def texts(text: str, piece: int = 9, choice: int = 0) -> list[Frame]:
@@ -333,6 +336,7 @@ def test_a_call_that_was_not_delivered_is_stored_too() -> None:
     backend = ConfiguredBackend("openai", {"openai_chat": "http://provider.test/v1"}, (SecretStr("sk-x"),))
     configuration = Configuration({"openai": backend}, loops=Loops(Settings(), lambda: NOW))
     exchange = Exchange(Call("openai_chat", "generate", "/v1/chat/completions"), configuration)
+    exchange.session = Session("/mine")
     after(3, session=exchange.session)
     before = exchange.session.tool_loop
     exchange.read(b'{"model": "openai:m", "messages": [{"role": "user", "content": "Look."}]}')
@@ -446,3 +450,13 @@ def test_what_the_model_wrote_is_known_though_the_client_never_saw_it() -> None:
     assert watching.stop is not None
     said = watching.stop.said([each.text for each in told if isinstance(each, TextDelta)])
     assert "".join(said) == 'Well. look{"at": 1}'
+
+
+def test_where_no_session_is_named_a_new_conversation_counts_anew() -> None:
+    """Independent conversations may be in it, which ask for the same at the same time."""
+    went_on = ASKED.edit(messages=(*ASKED.messages, Message(role="assistant", parts=(Text(text="Once more."),))))
+    kept = ASKED.edit(owned={"previous_response_id": "resp_1"})
+    for asked, stopped in ((ASKED, False), (went_on, True), (kept, True)):
+        default = Session("key/default")
+        verdicts = [play(watch(session=default, asked=asked), call())[1] for _ in range(4)]
+        assert [verdict is not None for verdict in verdicts] == [False, False, False, stopped]

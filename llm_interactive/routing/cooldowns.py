@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from llm_interactive.backends.catalog import SAME_SERVICE, ConfiguredBackend
 from llm_interactive.routing.plan import Attempt, numbered
 from llm_interactive.routing.policies import Ring
-from llm_interactive.routing.refusals import Rest
+from llm_interactive.routing.refusals import USED_UP, Rest
 
 FIRST_DEFAULT = 5.0
 """Seconds, where a provider names none: doubled with each refusal that follows on the last one's end."""
@@ -120,18 +120,20 @@ class Cooldowns:
         ]
 
     def rows(self) -> list[Row]:
-        """What a restart should not forget. Keys put aside are not among it: people set them right, and restart."""
+        """What a restart should not forget: cool-downs and used-up quotas. Other keys put aside are not among it: people
+        set them right, and restart."""
         now = self.clock()
         return [
             (place.service, place.model, place.key, each.until, each.why, each.refusals)
             for place, each in self._resting.items()
-            if place.model is not None and not each.aside and each.until - now > SHORTEST_KEPT
+            if place.model is not None and each.until - now > (USED_UP if each.aside else SHORTEST_KEPT)
         ]
 
     def restore(self, rows: Iterable[Row]) -> None:
         """What is known already goes before what was stored."""
         for service, model, key, until, why, refusals in rows:
-            self._resting.setdefault(Place(service, model, key), Resting(until, why, refusals=refusals))
+            aside = until - self.clock() > USED_UP
+            self._resting.setdefault(Place(service, model, key), Resting(until, why, aside, refusals))
 
     def _forget(self, now: float) -> None:
         if len(self._resting) > MOST_REMEMBERED:

@@ -24,6 +24,9 @@ NO_MONEY = 6 * HOUR
 NO_ACCESS = HOUR
 OVERLOADED = 30.0
 """Seconds until a key is tried again: somebody may have set it right meanwhile."""
+USED_UP = HOUR
+"""A longer wait is for a quota. A smaller request may still fit into it, or somebody buys more: where nothing else is
+left, the key is asked."""
 
 INVALID_KEY = re.compile(
     r"api[ _]key[ _](?:not valid|invalid|expired|not found)|(?:incorrect|invalid|expired) api[ _]key", re.I
@@ -109,7 +112,10 @@ def rest_of(error: ProxyError, now: float) -> Rest | None:
                 return Rest(NO_MONEY, "no credit is left", whole_key=True, aside=True)
             if status == 529:  # nobody's quota: it may be over at any moment
                 return Rest(named_wait(error, now), "overloaded", longest=OVERLOADED)
-            return Rest(named_wait(error, now), "the rate limit is reached")
+            wait = named_wait(error, now)
+            if wait is not None and wait > USED_UP:
+                return Rest(wait, "the quota is used up", aside=True)
+            return Rest(wait, "the rate limit is reached")
     return None
 
 
