@@ -145,7 +145,8 @@ def bar(value: int, most: int) -> str:
 
 def _recent(rows: Sequence[Row]) -> Table:
     table = Table(title="Newest", title_justify="left")
-    for column in ("time (UTC)", "backend:model", "end"):
+    table.add_column("time (UTC)", no_wrap=True)
+    for column in ("backend:model", "end"):
         table.add_column(column, overflow="fold")
     for column in ("in", "out", "cost", "first", "time"):
         table.add_column(column, justify="right")
@@ -154,7 +155,7 @@ def _recent(rows: Sequence[Row]) -> Table:
         mark = "~" if row["estimated"] else ""
         tokens = [f"{mark}{row['prompt_tokens']:,}", f"{mark}{row['completion_tokens']:,}"]
         times = [seconds(row["ttft"]), seconds(row["execution_time"])]
-        when = row["timestamp"][:19].replace("T", " ")
+        when = row["timestamp"][5:19].replace("T", " ")
         table.add_row(
             when, escape(f"{row['backend']}:{row['model']}"), escape(end), *tokens, money(row["cost"]), *times
         )
