@@ -168,13 +168,15 @@ class Sampling(Node):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reasoning(Node):
     """How hard to think. `enabled` None: nothing said. `effort`: none minimal low medium high xhigh max.
-    `budget`: tokens. `adaptive`: the model decides. `summary`: whether the client wants to read the reasoning."""
+    `budget`: tokens. `adaptive`: the model decides. `summary`: whether the client wants to read the reasoning.
+    `commanded`: a person said so in a command or with the model's name, over whatever the request says."""
 
     enabled: bool | None = None
     effort: str | None = None
     budget: int | None = None
     adaptive: bool = False
     summary: bool | None = None
+    commanded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,7 +117,7 @@ def _reasoning(
             "adaptive": False,
         }
         if any(getattr(asked, name) != value for name, value in wanted.items() if name != "adaptive"):
-            found = asked.edit(**wanted)
+            found = asked.edit(**wanted, commanded=thought.why != DEFAULT)
             notes.add(_changed("reasoning", _spoken(asked), thought, thought.why))
     exclude = own.get("exclude")
     if exclude is not None and found.summary is not (not exclude):

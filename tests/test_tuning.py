@@ -119,6 +119,7 @@ def test_the_tiers_of_reasoning() -> None:
     assert (named.reasoning.effort, named.reasoning.budget) == ("medium", None)
     typed = tune(parameters={"reasoning_effort": "medium"}, reasoning_effort="max")[0]
     assert typed.reasoning.effort == "max"
+    assert [each.reasoning.commanded for each in (found, named, typed)] == [False, True, True]
 
 
 def test_what_the_client_reads_of_the_reasoning_is_kept_and_can_be_set() -> None:

@@ -72,7 +72,7 @@ CAPABILITIES: Mapping[str, str] = {
     "tools": "carried",
     "custom_tools": "mapped: a function with one string, `input`",
     "server_tools": "mapped: web search; others noted beside functions, refused alone",
-    "tool_choice": "carried, without thinking where both cannot be; auto where a command asked for the thinking",
+    "tool_choice": "carried, without thinking where both cannot be; in words where it cannot be forced",
     "parallel_tool_calls": "carried (`disable_parallel_tool_use`)",
     "tool_result_images": "carried",
     "tool_result_error": "carried (`is_error`)",

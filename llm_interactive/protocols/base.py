@@ -72,10 +72,12 @@ class ModelFacts:
     """Whether it thinks where nothing is said."""
     switch: Literal["thinking", "enable_thinking", "chat_template_kwargs"] = "thinking"
     """The Chat Completions field that turns thinking on and off, for "toggle"."""
-    forced_tools: bool = True
-    """Takes a forced tool while it thinks (TRAPS T20)."""
+    forced_tools: Literal["always", "without_reasoning", "never"] = "always"
+    """When it may be forced to call a tool (TRAPS T20)."""
     chat_tools_while_thinking: bool = True
     """Takes tools and an effort together in Chat Completions."""
+    thinks_unstreamed: bool = True
+    """Also thinks where the answer is not streamed."""
 
 
 @dataclass(frozen=True, slots=True)

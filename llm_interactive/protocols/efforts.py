@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from llm_interactive.conversation import Conversation, Reasoning, Sampling
+from llm_interactive.conversation import Conversation, Reasoning, Sampling, Text
 from llm_interactive.protocols.base import ModelFacts, Notes, Target
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -145,18 +145,36 @@ def budget(reasoning: Reasoning, facts: ModelFacts, target: Target, notes: Notes
     return found
 
 
+def with_stream_limits(conversation: Conversation, target: Target, notes: Notes) -> Conversation:
+    """For models that think in streams only, and answer anything else with a 400."""
+    reasoning, facts = conversation.reasoning, target.facts
+    if conversation.stream or facts.thinks_unstreamed or facts.reasoning == "none" or thinks(reasoning) is False:
+        return conversation
+    if not facts.can_disable_reasoning:
+        return conversation
+    notes.add(f"reasoning: off, {target.model} thinks only in answers that are streamed")
+    return conversation.edit(reasoning=Reasoning(enabled=False))
+
+
 def with_forced_tool(conversation: Conversation, target: Target, notes: Notes) -> Conversation:
-    """For models that cannot be forced to call a tool while they think (TRAPS T20): programs rely on the call, so it
-    stays and the thinking goes, unless a command asked for it or the model always thinks."""
-    choice, facts, asked = conversation.tool_choice, target.facts, thinks(conversation.reasoning)
+    """For models that cannot be forced to call a tool, or not while they think (TRAPS T20). Programs rely on the call:
+    it stays and the thinking goes, unless a command asked for that or the model always thinks. Then the call is asked
+    for in words, as the vendor advises."""
+    choice, facts, reasoning = conversation.tool_choice, target.facts, conversation.reasoning
     if choice is None or choice.mode not in ("required", "named") or not conversation.tools:
         return conversation
-    thinking = facts.reasons_by_default if asked is None else asked
-    if facts.forced_tools or facts.reasoning == "none" or not thinking:
-        return conversation
-    why = f"{target.model} cannot be forced to call a tool while it thinks"
-    if facts.can_disable_reasoning and "reasoning" not in conversation.changed:
-        notes.add(f"reasoning: off, {why}")
-        return conversation.edit(reasoning=Reasoning(enabled=False))
-    notes.add(f"tool_choice: auto, {why}")
-    return conversation.edit(tool_choice=choice.edit(mode="auto", name=None))
+    why = f"{target.model} cannot be forced to call a tool"
+    if facts.forced_tools != "never":
+        asked = thinks(reasoning)
+        thinking = facts.reasons_by_default if asked is None else asked
+        if facts.forced_tools == "always" or facts.reasoning == "none" or not thinking:
+            return conversation
+        why += " while it thinks"
+        if facts.can_disable_reasoning and not reasoning.commanded:
+            notes.add(f"reasoning: off, {why}")
+            return conversation.edit(reasoning=Reasoning(enabled=False))
+    notes.add(f"tool_choice: auto, and asked for in words, {why}")
+    words = f"Answer by calling the tool `{choice.name}`." if choice.name else "Answer by calling one of your tools."
+    return conversation.edit(
+        tool_choice=choice.edit(mode="auto", name=None), system=(*conversation.system, Text(text=words))
+    )

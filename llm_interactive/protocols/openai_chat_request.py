@@ -21,7 +21,7 @@ from llm_interactive.conversation import (
 )
 from llm_interactive.errors import CannotExpress
 from llm_interactive.protocols.base import Json, Notes, Target, WireRequest
-from llm_interactive.protocols.efforts import with_forced_tool
+from llm_interactive.protocols.efforts import with_forced_tool, with_stream_limits
 from llm_interactive.protocols.openai_chat_config import (
     FIELD_KEYS,
     NAME,
@@ -45,7 +45,7 @@ CAPABILITIES: Mapping[str, str] = {
     "tools": "carried",
     "custom_tools": "carried",
     "server_tools": "noted beside functions, refused alone or when forced",
-    "tool_choice": "carried, as in Anthropic Messages where a model cannot be forced while it thinks",
+    "tool_choice": "carried, as in Anthropic Messages where a model cannot be forced",
     "parallel_tool_calls": "carried",
     "tool_result_images": "mapped: a user message after the results",
     "tool_result_error": 'mapped: `{"error": ...}` as the result',
@@ -86,7 +86,7 @@ NO_RESULT = "(no result was recorded)"
 
 def write_request(conversation: Conversation, target: Target, notes: Notes) -> WireRequest:
     own = conversation.read_by(NAME)
-    conversation = with_forced_tool(conversation, target, notes)
+    conversation = with_stream_limits(with_forced_tool(conversation, target, notes), target, notes)
     names: dict[str, str] = {}
     if own is not None:
         body = dict(own)

@@ -91,7 +91,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     ("reasoning=effort=low", "openrouter:anthropic/claude-opus-4.7", {"reasoning": {"effort": "low"}}),
     ("reasoning=max_tokens=3000, exclude=true", "openrouter:anthropic/claude-sonnet-4.5",
      {"reasoning": {"max_tokens": 3000, "exclude": True}}),
-    ("thinking-budget=3000", "qwen:qwen3-235b-a22b", {"enable_thinking": True, "thinking_budget": 3000}),
+    ("thinking-budget=3000", "qwen:qwen-plus", {"enable_thinking": True, "thinking_budget": 3000}),
     ("reasoning-effort=none", "qwen:qwen3-235b-a22b", {"enable_thinking": False, "thinking_budget": None}),
     ("reasoning-effort=none", "zai:glm-4.6", {"thinking": {"type": "disabled"}, "reasoning_effort": None}),
     ("reasoning-effort=max", "deepseek:deepseek-chat", {"thinking": {"type": "enabled"}, "reasoning_effort": "max"}),
@@ -252,6 +252,9 @@ FORCED: dict[str, Any] = {"tools": [TOOL], "tool_choice": "required"}
         ("deepseek:deepseek-chat", {"thinking.type": "disabled", "tool_choice": "required"}),
         ("anthropic:claude-opus-4-7", {"thinking.type": "adaptive", "tool_choice.type": "any"}),
         ("openai:o3", {"reasoning_effort": "high", "tool_choice": "required"}),
+        ("anthropic:claude-haiku-5-5", {"thinking.type": "adaptive", "tool_choice.type": "any"}),
+        ("anthropic:claude-sonnet-5-5", {"thinking.type": "adaptive", "tool_choice.type": "auto"}),
+        ("openrouter:anthropic/claude-opus-5.5", {"reasoning_effort": "high", "tool_choice": "auto"}),
     ],
 )
 def test_t20_a_forced_tool_goes_before_thinking(world: World, model: str, off: dict[str, Any]) -> None:
@@ -264,7 +267,44 @@ def test_t20_but_not_before_a_command(world: World) -> None:
     notes = world.noted("anthropic:claude-opus-4-1", "!/set(reasoning-effort=low) Why?", "commanded", **FORCED)
     body = world.upstream.requests[-1].json
     assert (found(body, "thinking.type"), body["tool_choice"]["type"]) == ("enabled", "auto")
-    assert notes[-1] == ("tool_choice: auto, claude-opus-4-1 cannot be forced to call a tool while it thinks")
+    assert body["system"] == "Answer by calling one of your tools."
+    assert (
+        "tool_choice: auto, and asked for in words, claude-opus-4-1 cannot be forced to call a tool while it thinks"
+        in notes
+    )
+
+
+def test_t20_and_before_a_default(world: World) -> None:
+    notes = world.noted("anthropic:claude-sonnet-4-5", "Why?", "defaults", **FORCED)
+    body = world.upstream.requests[-1].json
+    assert (found(body, "thinking.type"), body["tool_choice"]["type"]) == ("disabled", "any")
+    assert notes[-1] == "reasoning: off, claude-sonnet-4-5 cannot be forced to call a tool while it thinks"
+
+
+def test_t20_a_claude_that_is_never_forced_is_told_in_words(world: World) -> None:
+    """In its own protocol too, where nothing else of the request changes."""
+    own = {
+        "model": "anthropic:claude-opus-5-5", "max_tokens": 50, "system": "Be brief.",
+        "messages": [{"role": "user", "content": "Why?"}],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}],
+        "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+    }  # fmt: skip
+    answer = httpx.post(f"{world.proxy.url}/v1/messages", json=own, headers={"x-session-id": "never-forced"})
+    told = "tool_choice: auto, and asked for in words, claude-opus-5-5 cannot be forced to call a tool"
+    assert (answer.status_code, answer.headers["x-llm-proxy-notes"]) == (200, told)
+    body = world.upstream.requests[-1].json
+    words = [{"type": "text", "text": text} for text in ("Be brief.", "Answer by calling the tool `f`.")]
+    choice = {"type": "auto", "disable_parallel_tool_use": True}
+    assert body == own | {"model": "claude-opus-5-5", "system": words, "tool_choice": choice}
+
+
+def test_models_that_think_in_streams_only_do_not_think_elsewhere(world: World) -> None:
+    model = "qwen:qwen3-235b-a22b"
+    notes = world.noted(model, "Why?", "unstreamed", reasoning_effort="high")
+    assert world.upstream.requests[-1].json["enable_thinking"] is False
+    assert notes == ["reasoning: off, qwen3-235b-a22b thinks only in answers that are streamed"]
+    CLIENTS["openai_chat"](world.proxy, "Why?", model=model, session="streamed", stream=True, reasoning_effort="high")
+    assert world.upstream.requests[-1].json["enable_thinking"] is True
 
 
 def test_t40_pictures_stay_away_from_models_that_cannot_see(world: World) -> None:

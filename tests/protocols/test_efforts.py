@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_interactive.conversation import Conversation, Message, Reasoning, Sampling, Text
+from llm_interactive.conversation import Conversation, Message, Reasoning, Sampling, Text, Tool, ToolChoice
 from llm_interactive.protocols import efforts
 from llm_interactive.protocols.base import ModelFacts, Notes, Target
 
@@ -94,3 +94,56 @@ def test_a_request_that_fits_is_known_to_fit() -> None:
         before = dict(values)
         _, notes = noted(lambda notes, a=asked, t=target, v=values: efforts.fit_sampling(v, a, t, notes))  # type: ignore[misc]
         assert (values != before, bool(notes)) == (misfits, misfits)
+
+
+FORCED = ASKED.edit(tools=(Tool(name="f"),), tool_choice=ToolChoice(mode="named", name="f", parallel=False))
+CALM = ModelFacts(reasoning="toggle", forced_tools="without_reasoning")
+
+
+def settled(conversation: Conversation, facts: ModelFacts) -> Conversation:
+    return efforts.with_forced_tool(conversation, replace(TARGET, facts=facts), Notes())
+
+
+@pytest.mark.parametrize(
+    ("facts", "reasoning", "off", "mode"),
+    [
+        (CALM, Reasoning(), True, "named"),  # it thinks by itself
+        (CALM, Reasoning(effort="high"), True, "named"),
+        (CALM, Reasoning(enabled=False), False, "named"),
+        (CALM, Reasoning(effort="high", commanded=True), False, "auto"),
+        (replace(CALM, reasons_by_default=False), Reasoning(), False, "named"),
+        (replace(CALM, can_disable_reasoning=False), Reasoning(), False, "auto"),
+        (replace(CALM, reasoning="none"), Reasoning(), False, "named"),
+        (replace(CALM, forced_tools="always"), Reasoning(effort="high"), False, "named"),
+        (replace(CALM, forced_tools="never"), Reasoning(enabled=False), False, "auto"),
+        (replace(CALM, forced_tools="never", reasoning="none"), Reasoning(), False, "auto"),
+    ],
+)
+def test_t20_a_forced_tool_and_thinking(facts: ModelFacts, reasoning: Reasoning, off: bool, mode: str) -> None:
+    asked = replace(FORCED, reasoning=reasoning)
+    found = settled(asked, facts)
+    assert found.reasoning == (Reasoning(enabled=False) if off else reasoning)
+    assert found.tool_choice == ToolChoice(mode=mode, name="f" if mode == "named" else None, parallel=False)
+    assert [part.text for part in found.system] == ([] if mode == "named" else ["Answer by calling the tool `f`."])
+    assert (found is asked) is (not off and mode == "named")
+
+
+def test_t20_nothing_is_done_where_no_tool_is_forced() -> None:
+    for choice in (None, ToolChoice(mode="auto"), ToolChoice(mode="none")):
+        asked = replace(FORCED, tool_choice=choice)
+        assert settled(asked, replace(CALM, forced_tools="never")) is asked
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("reasoning", [Reasoning(), Reasoning(effort="high"), Reasoning(enabled=False)])
+def test_models_that_think_in_streams_only(stream: bool, reasoning: Reasoning) -> None:
+    asked = replace(ASKED, stream=stream, reasoning=reasoning)
+    target = replace(TARGET, facts=ModelFacts(reasoning="toggle", thinks_unstreamed=False))
+    found, notes = noted(lambda notes: efforts.with_stream_limits(asked, target, notes))
+    if stream or reasoning.enabled is False:
+        assert (found is asked, notes) == (True, [])
+    else:
+        assert found.reasoning == Reasoning(enabled=False)
+        assert notes == ["reasoning: off, model thinks only in answers that are streamed"]
+    plain = replace(target, facts=ModelFacts(reasoning="toggle"))
+    assert efforts.with_stream_limits(asked, plain, Notes()) is asked

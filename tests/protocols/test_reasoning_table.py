@@ -207,7 +207,7 @@ def openai_faults(model: str, body: Json) -> Iterator[str]:
 def anthropic_faults(model: str, body: Json) -> Iterator[str]:
     thinking, choice = body.get("thinking") or {}, (body.get("tool_choice") or {}).get("type")
     effort = (body.get("output_config") or {}).get("effort")
-    kind, old = thinking.get("type"), re.search(r"(-3|-4)(-[0-5])?$|-3-7|-v?[12]|instant", model)
+    kind, old = thinking.get("type"), re.search(r"(-3|-4)(-[0-5])?$|-3-7|claude-v?[12]|instant", model)
     none = re.search(r"-3(-5)?$|claude-v?[12]|instant", model)
     if not body.get("max_tokens"):
         yield "max_tokens is missing"
@@ -223,6 +223,8 @@ def anthropic_faults(model: str, body: Json) -> Iterator[str]:
     bent = "top_k" in body or body.get("temperature", 1) != 1 or body.get("top_p", 1) < 0.95
     if kind in ("enabled", "adaptive") and bent:
         yield "sampling beside thinking"
+    if choice in ("any", "tool") and re.search(r"(fable|mythos)-5-\d|(opus|sonnet)-5-5", model):
+        yield "no forced tools at all"
     if kind == "disabled" and re.search("fable|mythos|opus-5-5|sonnet-5-5", model):
         yield "it cannot be disabled"
     if effort and old and "opus-4-5" not in model:
@@ -282,6 +284,9 @@ def chat_faults(vendor: str) -> Callable[[str, Json], Iterator[str]]:
         told = body.keys() - ({"chat_template_kwargs"} if "enable_thinking" not in held(body) else set())
         yield from (f"{key} is unknown to {vendor}" for key in (DIALECTS - own) & told)
         yield from ["too hot"] * (body.get("temperature", 0) > hottest)
+        open_qwen = vendor == "qwen" and re.match(r"qwen3-\d+b", model) and not re.search("instruct|thinking", model)
+        if open_qwen and body.get("enable_thinking") is not False:
+            yield "it thinks in streams only"
         on = body.get("enable_thinking") or (body.get("thinking") or {}).get("type") == "enabled"
         forced = body.get("tool_choice") not in (None, "auto", "none")
         yield from ["a forced tool while it thinks"] * bool(
