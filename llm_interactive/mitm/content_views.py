@@ -6,17 +6,14 @@ Editing what is shown edits the words in the body (mitmproxy's own editor does s
 from mitmproxy import contentviews, http
 from mitmproxy.contentviews import InteractiveContentview, Metadata, SyntaxHighlight
 
-from llm_interactive import protocols, transcript, wire_json
+from llm_interactive import transcript
 from llm_interactive.errors import ProxyError
-from llm_interactive.mitm.reading import answer_of, call_of, conversation_of
-from llm_interactive.protocols.base import Call, Notes, Target
+from llm_interactive.mitm.reading import answer_of, body_with, call_of, conversation_of
+from llm_interactive.protocols.base import Call
 
 NAME = "LLM conversation"
 PRIORITY = 3
 """Before mitmproxy's own views, of which the highest has 2."""
-
-WORDS = ("messages", "system", "input", "instructions", "contents", "systemInstruction", "system_instruction")
-"""Keys of a body in which a conversation stands; an edit leaves all others as they are."""
 
 
 class LlmConversation(InteractiveContentview):
@@ -43,17 +40,10 @@ class LlmConversation(InteractiveContentview):
         flow, call = _flow(metadata), _call(metadata)
         if flow is None or call is None or metadata.http_message is flow.response:
             raise ValueError("only requests can be edited as a conversation: edit the body itself")
-        conversation = conversation_of(flow, call)
-        changed = transcript.edited(conversation, prettified)
-        body = wire_json.loads(flow.request.content or b"")
-        if not changed.changed:
-            return flow.request.content or b""
         try:
-            target = Target("", conversation.model, protocols.named(call.protocol).name)
-            written = protocols.named(call.protocol).write_request(changed, target, Notes()).body
+            return body_with(flow, call, transcript.edited(conversation_of(flow, call), prettified))
         except ProxyError as error:
             raise ValueError(error.message) from None
-        return wire_json.dumps({key: written[key] if key in WORDS and key in written else body[key] for key in body})
 
 
 def _flow(metadata: Metadata) -> http.HTTPFlow | None:

@@ -9,7 +9,6 @@ import hashlib
 import ipaddress
 import logging
 import os
-import random
 import re
 import secrets
 import socket
@@ -28,28 +27,31 @@ from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from llm_interactive import access, compression, dashboard, entry, protocols, tokens, told
+from llm_interactive import access, dashboard, entry, protocols, told
 from llm_interactive import settings as settings_module
 from llm_interactive.backends import catalog, qwen_oauth
 from llm_interactive.backends.demo import DemoServer
 from llm_interactive.commander import Commander
 from llm_interactive.commands.command import Command
 from llm_interactive.commands.context import CommandError
+from llm_interactive.commands.history import clean_history
+from llm_interactive.commands.run import typing_of
 from llm_interactive.configuration import Configuration
 from llm_interactive.errors import ProxyError
 from llm_interactive.exchange import Exchange
 from llm_interactive.mitm import chat_commands, management, options, stored_responses, usage_commands
 from llm_interactive.mitm.closing import close_for_good
-from llm_interactive.mitm.edits import Edits, edited_call
 from llm_interactive.mitm.entrance import Entrance, host_of, peer_of
 from llm_interactive.mitm.interception import HIDDEN_HEADERS, call_on, caught_exchange
 from llm_interactive.mitm.kept_cooldowns import KeptCooldowns
 from llm_interactive.mitm.models_list import ModelsList
-from llm_interactive.mitm.recorder import DATABASE, Recorder, counted
-from llm_interactive.mitm.shown import hide_in_body, hide_in_exchange, hide_in_head
+from llm_interactive.mitm.reading import body_with, call_of, conversation_of
+from llm_interactive.mitm.recorder import DATABASE, Recorder
+from llm_interactive.mitm.request_walk import OBEYS, RequestWalk
+from llm_interactive.mitm.shown import hide_in_body, hide_in_head
 from llm_interactive.mitm.upstream import LlmHttpLayer
+from llm_interactive.protocols.base import Call
 from llm_interactive.redaction.redactor import Redactor
-from llm_interactive.redaction.restore import PlaceholdersOfSessions
 from llm_interactive.routing.choice import Naming, named
 from llm_interactive.routing.cooldowns import Cooldowns
 from llm_interactive.sessions import Session, Sessions
@@ -68,7 +70,7 @@ class LayerSwap:
         layer: Layer | None = next_layer.layer
         while layer is not None:
             if type(layer) is HttpLayer:
-                LlmHttpLayer.take_over(layer, _exchanges)
+                LlmHttpLayer.take_over(layer, exchanges)
                 return
             child = getattr(layer, "child_layer", None)  # layers have it or not; mitmproxy has no type for that
             layer = child if isinstance(child, Layer) else None
@@ -76,16 +78,11 @@ class LayerSwap:
 
 NAME = "llm-interactive-proxy"
 
-LOOK_AGAIN = 0.25
-"""Seconds between two looks at whether a key that was waited for is ready, or the client gone."""
-SPREAD = 0.05
-"""Seconds over which requests are spread that waited for the same key."""
-
 CREDENTIAL = re.compile("auth|key|token|secret", re.IGNORECASE)
 """In the name of a header that holds one."""
 
 
-def _exchanges() -> Mapping[str, Exchange]:
+def exchanges() -> Mapping[str, Exchange]:
     """Those of the gateway that is loaded now: a reloaded script serves the connections of its predecessor."""
     gateway = ctx.master.addons.get(NAME)
     return gateway.exchanges if isinstance(gateway, Gateway) else {}
@@ -109,9 +106,8 @@ class Gateway:
         self._sessions: Sessions | None = None
         self._sessions_read: asyncio.Task[None] | None = None
         self._commander: Commander | None = None
-        self._placeholders = PlaceholdersOfSessions()
         self._entrance = Entrance(self._configured)
-        self._edits = Edits()
+        self._walk = RequestWalk(self._configured, lambda: self._configuration, self._entrance, self._obey)
 
     # life
 
@@ -216,6 +212,9 @@ class Gateway:
         if flow.response is not None or flow.id in self.exchanges:  # another addon has answered, or it is a replay
             return
         headers = {name.lower(): value for name, value in flow.request.headers.items()}
+        if flow.is_replay == "request" and call_of(flow) is not None:
+            self._refuse(flow, headers, ProxyError("mitmproxy's own replay has no keys: use llm.replay", status=501))
+            return
         backend = self._provider(flow)
         for_gateway = backend is None and self._is_for_gateway(flow)
         if not for_gateway and not self._may_pass(flow, headers):
@@ -283,7 +282,7 @@ class Gateway:
         if "key=" in query:
             query = entry.without_key(query)
             flow.request.path = path + (mark + query if query else "")
-        if self._redacts():
+        if self._walk.redacts():
             hide_in_head(flow.request, self._configuration.redactor.begin())
 
     def _provider(self, flow: http.HTTPFlow) -> catalog.Backend | None:
@@ -299,7 +298,7 @@ class Gateway:
         trusted = self._entrance.trusts(flow, headers)
         client = _client(entry.credentials_of(headers, flow.request.path.partition("?")[2]))
         exchange = caught_exchange(flow.request, call, backend, self._configuration, trusted, client)
-        flow.metadata |= {"llm_obeys": trusted, "llm_protocol": call.protocol}
+        flow.metadata |= {OBEYS: trusted, "llm_protocol": call.protocol}
         self._hide_credentials(flow, HIDDEN_HEADERS)
         self.exchanges[flow.id] = exchange
 
@@ -319,69 +318,31 @@ class Gateway:
             del self.exchanges[flow.id]
             flow.response = kept
         elif exchange is not None:
-            self._read(exchange, flow)
-            self._edits.shown(flow)
+            self._walk.begin(exchange, flow)
         elif flow.metadata.get("llm_gateway") or self._is_for_gateway(flow):
-            if self._redacts():
+            if self._walk.redacts():
                 hide_in_body(flow.request, self._configuration.redactor.begin())
             flow.response = await self._manage(flow)
 
-    def _read(self, exchange: Exchange, flow: http.HTTPFlow) -> None:
-        """The body, of which nothing is shown that redaction takes out of it."""
-        if exchange.local is not None:
-            return  # it was too large, and is gone
+    def prepare_replay(self, flow: http.HTTPFlow, call: Call, model: str) -> None:
+        """The flow, which is not sent yet, will go to `model`. Raises `CommandError`."""
+        if self._commander is None:
+            raise CommandError("the proxy is not running")
+        exchange = Exchange(call, self._configuration, method=flow.request.method)
+        context = self._commander.context(exchange.session, self._configuration.backends)
+        exchange.session.oneoff = context.element(model)
+        if exchange.session.oneoff is None:
+            known = ", ".join(self._configuration.backends)
+            raise CommandError(f"{model!r} is no backend:model; the backends are {known}")
         try:
-            encoding = flow.request.headers.get("content-encoding", "")
-            try:
-                exchange.read(compression.decoded(flow.request.raw_content or b"", encoding, exchange.body_limit))
-            finally:
-                self._begin_redaction(exchange)
-                if exchange.redaction is not None:
-                    hide_in_exchange(flow.request, exchange)
-            flow.metadata |= told.asked(exchange.session_id, exchange.asked_model)
-        except Exception as error:
-            self._fail(exchange, flow, error)
-
-    async def llm_request(self, flow: http.HTTPFlow) -> None:
-        """Everything before the first byte upstream. Whatever goes wrong becomes an error reply (fail closed)."""
-        exchange = self.exchanges[flow.id]
-        try:
-            if self._edits.changed(flow):
-                exchange.local, exchange.call = None, edited_call(exchange, flow.request)
-                self._read(exchange, flow)
-            if exchange.local is not None or exchange.has_client_left():
-                return
-            if flow.metadata.get("llm_obeys", True):
-                await self._obey(exchange)
-            if exchange.local is None:
-                self._begin_redaction(exchange)  # a command of this very prompt may have switched it
-                exchange.redact()
-                exchange.plan()
-                exchange.next_attempt()
-                self._entrance.sends(exchange)
-                await self._count(exchange)
-        except Exception as error:
-            self._fail(exchange, flow, error)
-
-    def _fail(self, exchange: Exchange, flow: http.HTTPFlow, error: Exception) -> None:
-        if isinstance(error, ProxyError):
-            exchange.fail(error)
-        else:
-            logger.error("The request could not be handled", exc_info=error)
-            flow.request.content = b""  # nobody knows what is in it
-            exchange.fail(ProxyError("the proxy could not handle the request; its log says why"))
-
-    def _redacts(self) -> bool:
-        switched = self._configuration.server.redact
-        return self._configured().redact_api_keys_in_prompts if switched is None else switched
-
-    def _begin_redaction(self, exchange: Exchange) -> None:
-        if not self._redacts():
-            exchange.redaction = None
-        elif exchange.redaction is None:
-            restores = self._configured().redaction_restore and exchange.conversation is not None
-            placeholders = self._placeholders.of(exchange.session_id) if restores else None
-            exchange.redaction = exchange.configuration.redactor.begin(placeholders)
+            cleaned = clean_history(conversation_of(flow, call), typing_of(context), newest_too=True)
+            flow.request.content = body_with(flow, call, cleaned)
+        except (ProxyError, ValueError) as error:
+            raise CommandError(f"the conversation cannot be sent again: {error}") from None
+        if not cleaned.messages:
+            raise CommandError("there is nothing to send again: it was all commands")
+        flow.metadata |= {OBEYS: False, "llm_protocol": call.protocol}
+        self.exchanges[flow.id] = exchange
 
     async def _obey(self, exchange: Exchange) -> None:
         assert self._commander is not None
@@ -408,26 +369,12 @@ class Gateway:
 
     # from the layer below the hooks
 
-    async def llm_next_attempt(self, exchange: Exchange) -> None:
-        try:
-            exchange.next_attempt()
-            while (exchange.waits is not None or exchange.wants is not None) and not exchange.has_client_left():
-                if exchange.wants is not None:
-                    await exchange.wants.renew()
-                    self._configuration = replace(self._configuration, redactor=self._redactor())
-                else:
-                    await asyncio.sleep(min(exchange.waits or 0.0, LOOK_AGAIN) + random.random() * SPREAD)
-                exchange.next_attempt()
-            self._entrance.sends(exchange)
-            await self._count(exchange)
-        except Exception:  # without an answer the client would wait for ever
-            logger.exception("The next attempt could not be made")
-            exchange.fail(ProxyError("the proxy could not go on; its log says why"))
+    async def llm_request(self, flow: http.HTTPFlow) -> None:
+        if (exchange := self.exchanges.get(flow.id)) is not None:
+            await self._walk.go(exchange, flow)
 
-    async def _count(self, exchange: Exchange) -> None:
-        if exchange.must_count and (conversation := exchange.conversation) is not None:
-            count = await counted(tokens.count_conversation, conversation, conversation.model)
-            exchange.counted(count)
+    async def llm_next_attempt(self, exchange: Exchange) -> None:
+        await self._walk.next_attempt(exchange)
 
     async def llm_reply_ended(self, exchange: Exchange) -> None:
         if self._recorder is not None:
@@ -459,7 +406,7 @@ class Gateway:
 
     def _forget(self, flow: http.HTTPFlow) -> None:
         self._entrance.forget(flow)
-        self._edits.forget(flow)
+        self._walk.forget(flow)
         exchange = self.exchanges.pop(flow.id, None)
         if exchange is None and self._provider(flow) is not None:
             self._hide_credentials(flow, HIDDEN_HEADERS)  # it passed as it was

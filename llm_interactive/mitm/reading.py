@@ -9,8 +9,11 @@ from llm_interactive.conversation import Conversation
 from llm_interactive.errors import BadRequest
 from llm_interactive.events import Event
 from llm_interactive.headers import streams
-from llm_interactive.protocols.base import Call, Protocol
+from llm_interactive.protocols.base import Call, Notes, Protocol, Target
 from llm_interactive.transcript import Answer, put_together
+
+WORDS = ("messages", "system", "input", "instructions", "contents", "systemInstruction", "system_instruction")
+"""Keys of a body in which a conversation stands; an edit leaves all others as they are."""
 
 
 def call_of(flow: http.HTTPFlow) -> Call | None:
@@ -27,6 +30,18 @@ def conversation_of(flow: http.HTTPFlow, call: Call) -> Conversation:
     if not isinstance(body, dict) or wire_json.depth_exceeds(body):
         raise BadRequest("the body is no conversation")
     return protocols.named(call.protocol).read_request(body, call)
+
+
+def body_with(flow: http.HTTPFlow, call: Call, edited: Conversation) -> bytes:
+    """The flow's body with the words of `edited`, which is what `conversation_of` gave, edited. Raises `ProxyError`."""
+    body = flow.request.content or b""
+    if not edited.changed:
+        return body
+    written = (
+        protocols.named(call.protocol).write_request(edited, Target("", edited.model, call.protocol), Notes()).body
+    )
+    parsed = wire_json.loads(body)
+    return wire_json.dumps({key: written[key] if key in WORDS and key in written else parsed[key] for key in parsed})
 
 
 def answer_of(flow: http.HTTPFlow, call: Call) -> Answer:
