@@ -165,12 +165,21 @@ def test_the_table_is_found_in_the_proxys_home(monkeypatch: pytest.MonkeyPatch, 
     assert exactness("gpt-4o") == "exact"
 
 
-def test_a_long_run_is_cut_and_nothing_is_lost() -> None:
-    for text in ("ab " + "x" * 45_000 + " cd", " " * 45_000, "天" * 45_000 + "\n" + "y" * 5, ENGLISH, ""):
-        pieces = list(tokens._bounded(text))
+def test_a_long_text_is_cut_and_nothing_is_lost() -> None:
+    for text in ("ab " + "x" * 45_000 + " cd", " " * 45_000, "天" * 45_000 + "\n" + "y" * 5, ENGLISH * 500, ""):
+        pieces = list(tokens._pieces(text))
         assert "".join(pieces) == text
-        assert max(len(run) for piece in pieces for run in (*piece.split(), "")) <= tokens.LONGEST_RUN
-    assert list(tokens._bounded(ENGLISH * 100)) == [ENGLISH * 100]
+        assert max(map(len, pieces)) <= tokens.LONGEST_PIECE
+    assert list(tokens._pieces(ENGLISH)) == [ENGLISH]
+
+
+@pytest.mark.parametrize("text", [ENGLISH, Path(tokens.__file__).read_text(), "It's 12345 o'clock,\n\n\tisn't it? 天 "])
+def test_a_long_text_has_the_same_tokens_in_pieces(text: str) -> None:
+    encoding = tokens._encoding()
+    assert encoding is not None
+    long = text * (100_000 // len(text))
+    assert len(list(tokens._pieces(long))) > 4
+    assert count_text(long, "gpt-4o") == len(encoding.encode_ordinary(long))
 
 
 @pytest.mark.parametrize("text", ["x" * 1_000_000, " " * 1_000_000, "-" * 1_000_000, "ab" * 500_000, "天" * 300_000])
