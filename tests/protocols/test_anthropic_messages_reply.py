@@ -324,4 +324,4 @@ def test_spoilt_recordings_do_not_make_it_raise(data: st.DataObject) -> None:
     recorded = data.draw(st.sampled_from([e for e in STREAMS if len(e.response.data) < SMALL])).response.data
     at = data.draw(st.integers(0, len(recorded)))
     spoilt = recorded[:at] + data.draw(st.binary(max_size=20)) + recorded[at + data.draw(st.integers(0, 40)) :]
-    assert b"".join(frame.source for frame in read(spoilt)) == spoilt
+    assert b"".join(frame.source for frame in read(spoilt)) == spoilt.removeprefix(b"\xef\xbb\xbf")  # a BOM is no event
