@@ -67,13 +67,14 @@ class Cooldowns:
         last = self._resting.get(place)
         if last is not None and last.until > now:  # a request that was under way when the first was refused
             until = last.until if rest.seconds is None else max(last.until, now + rest.seconds)
-            refusals = last.refusals
+            refusals, aside = last.refusals, rest.aside or last.aside
         else:
+            aside = rest.aside
             recent = last is not None and now - last.until < FORGOTTEN_AFTER
             refusals = last.refusals + 1 if last is not None and recent else 1
             until = now + (_default(refusals, rest.longest) if rest.seconds is None else rest.seconds)
         self._resting.pop(place, None)  # the newest stands last
-        self._resting[place] = Resting(until, rest.why, rest.aside, refusals)
+        self._resting[place] = Resting(until, rest.why, aside, refusals)
         self._forget(now)
         self.changed()
 
@@ -120,8 +121,8 @@ class Cooldowns:
         ]
 
     def rows(self) -> list[Row]:
-        """What a restart should not forget: cool-downs and used-up quotas. Other keys put aside are not among it: people
-        set them right, and restart."""
+        """What a restart should not forget: cool-downs and used-up quotas. Other keys put aside are not among it, since
+        people set them right, and restart."""
         now = self.clock()
         return [
             (place.service, place.model, place.key, each.until, each.why, each.refusals)

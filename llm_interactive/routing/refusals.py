@@ -50,8 +50,8 @@ TOO_MUCH_ASKED = re.compile(r"fewer max_tokens|can only afford", re.I)
 @dataclass(frozen=True, slots=True)
 class Rest:
     """`seconds`: None for a growing default, of `longest` at most. `whole_key`: for every model. `aside`: it is not the
-    time that helps, so that the key is asked again where nothing else is left. `why`: a few words without anything
-    secret."""
+    time that helps, or the time is only a guess, so that the key is asked again where nothing else is left. `why`: a
+    few words without anything secret."""
 
     seconds: float | None
     why: str
@@ -110,12 +110,12 @@ def rest_of(error: ProxyError, now: float) -> Rest | None:
         case 429 | 529 as status:
             if error.code in EMPTY_CODES or EMPTY_ACCOUNT.search(error.message):
                 return Rest(NO_MONEY, "no credit is left", whole_key=True, aside=True)
-            if status == 529:  # nobody's quota: it may be over at any moment
-                return Rest(named_wait(error, now), "overloaded", longest=OVERLOADED)
             wait = named_wait(error, now)
+            if status == 529:  # nobody's quota: it may be over at any moment
+                return Rest(wait, "overloaded", aside=wait is None, longest=OVERLOADED)
             if wait is not None and wait > USED_UP:
                 return Rest(wait, "the quota is used up", aside=True)
-            return Rest(wait, "the rate limit is reached")
+            return Rest(wait, "the rate limit is reached", aside=wait is None)
     return None
 
 

@@ -62,6 +62,18 @@ def test_a_wrong_key_is_put_aside_for_every_model(cooldowns: Cooldowns, time: Ti
     assert left(cooldowns, at(2)) is None
 
 
+def test_a_shorter_rest_leaves_a_used_up_quota_aside(cooldowns: Cooldowns, time: Time) -> None:
+    cooldowns.refused(at(1), Rest(86_400.0, "the quota is used up", aside=True))
+    cooldowns.refused(at(1), NAMED)
+    found = cooldowns.resting(at(1))
+    assert found is not None
+    assert (found.until - time.now, found.aside) == (86_400, True)
+    kept = Cooldowns(time)
+    kept.restore(cooldowns.rows())
+    assert kept.resting(at(1)) is not None
+    assert kept.rows() == cooldowns.rows()
+
+
 def test_settings_read_again_end_no_rate_limit(cooldowns: Cooldowns) -> None:
     cooldowns.refused(at(1), NAMED)
     cooldowns.try_all_again()
