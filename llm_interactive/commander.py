@@ -52,9 +52,9 @@ class Commander:
 
         Raises `Forbidden` where the session must have a project first."""
         conversation = exchange.conversation
+        session = exchange.session = await self._sessions.open(exchange.session_id)
         if conversation is None:
             return
-        session = exchange.session = await self._sessions.open(exchange.session_id)
         counts = exchange.call.operation == "count_tokens"
         if not self._settings.disable_interactive_commands:
             context = self.context(session, exchange.configuration.backends)

@@ -231,3 +231,10 @@ def test_the_memory_of_peers_is_bounded() -> None:
     for number in range(WrongKeys.MOST_PEERS + 50):
         wrong.sent(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     assert len(wrong) == WrongKeys.MOST_PEERS
+
+
+def test_a_page_that_needs_no_key_is_guarded_all_the_same() -> None:
+    assert outcome(Visit("192.0.2.1", {"host": "proxy.example"}, keyless=True), CLOSED) is None
+    assert outcome(Visit("192.0.2.1", {"sec-fetch-site": "cross-site"}, keyless=True), CLOSED) is Forbidden
+    assert outcome(Visit("192.0.2.1", {}, keyless=True), OPEN) is Forbidden
+    assert outcome(Visit("127.0.0.1", {"host": "evil.example"}, keyless=True), OPEN) is Forbidden

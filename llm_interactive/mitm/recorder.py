@@ -58,6 +58,10 @@ class Recorder:
         for try_, cost in saved:
             try_.cost = await cost
 
+    def put(self, row: UsageRow) -> None:
+        """Of what is no exchange."""
+        self._ledger.put(row)
+
     def close(self, exchanges: Iterable[Exchange] = ()) -> None:
         """Record what is still under way as cancelled, and end."""
         left = [*self._counting.values()]

@@ -166,7 +166,7 @@ class Ledger:
         Never blocks and never fails. Cancelling the future does not take the row back."""
         loop = asyncio.get_running_loop()
         saved: Saved = loop.create_future()
-        if self._closed or self._queue.qsize() + len(self._backlog) >= self._capacity:
+        if self._is_full():
             self._lose_one()
             saved.set_result(None)
         elif self._troubled or self._stuck:
@@ -180,8 +180,11 @@ class Ledger:
         return saved
 
     def put(self, row: UsageRow) -> None:
-        """Hand a row over, and do not wait for it; before `close`, which does."""
-        self._queue.put((row, None))
+        """Hand a row over, and do not wait for it; `close` does."""
+        if self._is_full():
+            self._lose_one()
+        else:
+            self._queue.put((row, None))
 
     def close(self, timeout: float = 5.0) -> None:
         """Write what is left and end the thread; waits at most `timeout` seconds."""
@@ -197,6 +200,9 @@ class Ledger:
             self._stuck = True
             log.error("%s: the disk does not answer. Requests go on without waiting for usage rows.", self._file.path)
         saved.set_result(None)
+
+    def _is_full(self) -> bool:
+        return self._closed or self._queue.qsize() + len(self._backlog) >= self._capacity
 
     def _lose_one(self) -> None:
         if not self._lost:

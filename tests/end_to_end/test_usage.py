@@ -88,12 +88,13 @@ def test_a_row_says_who_asked_for_what_and_what_it_cost(start_proxy: Start, upst
 
 
 def test_the_project_of_the_session_goes_before_that_of_the_header(start_proxy: Start, upstream: Upstream) -> None:
-    upstream.enqueue(chat("a"), chat("b"))
+    upstream.enqueue(chat("a"), chat("b"), answer({"data": []}))
     proxy = start_proxy(at(upstream))
     headers = {"x-project": "header"}
     ask(proxy, headers=headers)
     ask(proxy, headers=headers, messages=[{"role": "user", "content": "!/set(project=chat) Hello?"}])
-    assert [row["project"] for row in rows(proxy, 2)] == ["chat", "header"]
+    ask(proxy, "/v1/embeddings", headers, model="m", input="Hello")
+    assert [row["project"] for row in rows(proxy, 3)] == ["chat", "chat", "header"]
 
 
 def test_every_attempt_has_its_row_linked_by_the_request(start_proxy: Start, upstream: Upstream) -> None:
@@ -181,7 +182,7 @@ def test_a_tool_call_loop_keeps_the_providers_figures_where_they_came(start_prox
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
     proxy = start_proxy({"TOOL_LOOP_MAX_REPEATS": "2"})
     for _ in range(2):
-        reply = ask(proxy, model="demo:tool-loop", tools=[tool])
+        reply = ask(proxy, headers={"x-session-id": "s1"}, model="demo:tool-loop", tools=[tool])
     assert "Tool call loop detected" in reply.text
     last, first = rows(proxy, 2)
     assert (first["end_reason"], last["end_reason"]) == ("tool_calls", "loop")

@@ -530,3 +530,23 @@ async def test_tidying_that_fails_is_tried_again(path: Path, ledger: Ledger, cap
         other.execute("COMMIT")
     await until(lambda: select(path, "SELECT id FROM usage_summed") == [(1,)])
     assert not caplog.records
+
+
+async def test_a_row_that_nobody_waits_for_is_written_before_the_end(path: Path) -> None:
+    ledger = Ledger(path, capacity=1000)
+    for number in range(100):
+        ledger.put(row(str(number)))
+    ledger.close()
+    assert len(saved(path)) == 100
+
+
+async def test_what_nobody_waits_for_is_bounded_too(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.parent.write_text("in the way")
+    ledger = Ledger(path, capacity=5, retry_after=FOREVER)
+    await ledger.record(row())
+    for _ in range(10):
+        ledger.put(row())
+    assert "too many wait to be written" in caplog.text
+    ledger.close()
+    ledger.put(row())
+    assert "5 usage rows could not be written" in caplog.text
