@@ -57,6 +57,7 @@ from llm_interactive.routing.cooldowns import Cooldowns
 from llm_interactive.sessions import Session, Sessions
 from llm_interactive.settings import Settings
 from llm_interactive.storage import usage_queries
+from llm_interactive.storage.ledger import UsageRow
 from llm_interactive.storage.routing_store import RoutingStore
 from llm_interactive.storage.session_store import SessionStore
 
@@ -139,7 +140,7 @@ class Gateway:
         self._demo_url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
         self._do_later(self._demo.start(listening))
         if not self.settings.disable_accounting:
-            self._recorder = Recorder(self.settings)
+            self._recorder = Recorder(self._configured)
         self._do_later(KeptCooldowns(self._cooldowns, RoutingStore(self.settings.home / DATABASE)).start())
         self._sessions = Sessions(SessionStore(self.settings.home / DATABASE))
         self._sessions_read = self._do_later(self._sessions.start())
@@ -215,7 +216,7 @@ class Gateway:
         if flow.is_replay == "request" and call_of(flow) is not None:
             self._refuse(flow, headers, ProxyError("mitmproxy's own replay has no keys: use llm.replay", status=501))
             return
-        backend = self._provider(flow)
+        backend = self.provider(flow)
         for_gateway = backend is None and self._is_for_gateway(flow)
         if not for_gateway and not self._may_pass(flow, headers):
             return
@@ -285,9 +286,20 @@ class Gateway:
         if self._walk.redacts():
             hide_in_head(flow.request, self._configuration.redactor.begin())
 
-    def _provider(self, flow: http.HTTPFlow) -> catalog.Backend | None:
+    def provider(self, flow: http.HTTPFlow) -> catalog.Backend | None:
         """The one on whose own host the call was caught."""
         return catalog.recognised_host(flow.request.pretty_host, self._configured().intercept_hosts)
+
+    def redactor(self) -> Redactor | None:
+        """None where secrets may go on."""
+        return self._configuration.redactor if self._walk.redacts() else None
+
+    def record(self, row: UsageRow) -> None:
+        """What was used elsewhere than in an exchange."""
+        if self._recorder is not None:
+            hide = self._configuration.redactor.redact_text
+            project = hide(row.project) if row.project else None
+            self._recorder.put(replace(row, session=hide(row.session), username=hide(row.username), project=project))
 
     def _catch(self, flow: http.HTTPFlow, headers: Mapping[str, str], backend: catalog.Backend) -> None:
         limit = self._configuration.body_limit
@@ -408,7 +420,7 @@ class Gateway:
         self._entrance.forget(flow)
         self._walk.forget(flow)
         exchange = self.exchanges.pop(flow.id, None)
-        if exchange is None and self._provider(flow) is not None:
+        if exchange is None and self.provider(flow) is not None:
             self._hide_credentials(flow, HIDDEN_HEADERS)  # it passed as it was
         if exchange is not None and exchange.tries:
             flow.metadata |= told.metadata(exchange.tries)

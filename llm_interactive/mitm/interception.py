@@ -59,13 +59,11 @@ class Interception:
         if not self._is_providers(host) or host in self._told:
             return
         self._told.add(host)
-        port = address[1] if address is not None else 443
         logger.warning(
             "%s: a program refuses the proxy's certificate. If it does not know the CA yet, `llm-proxy ca` says how to "
-            "tell it; if it takes only the provider's own (pinning), let it pass: --set ignore_hosts='^%s:%s$'",
+            "tell it; if it takes only the provider's own (pinning), let it pass: --set ignore_hosts='^%s:'",
             host,
             host.replace(".", r"\."),
-            port,
         )
 
     def _is_providers(self, host: str | None) -> bool:

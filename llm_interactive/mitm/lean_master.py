@@ -90,16 +90,22 @@ class ServeMaster(Master):
             save.Save(),
             tlsconfig.TlsConfig(),
         )
-        self.addons.add(self.termlog, *(stock.default_addons() if every_addon else few))
+        self.addons.add(self.termlog, *_with_ours(stock.default_addons() if every_addon else few))
         if every_addon:
             self.addons.add(dumper.Dumper(), keepserving.KeepServing(), readfile.ReadFileStdin())
-        self.addons.add(self.start_errors, *addons())
+        self.addons.add(self.start_errors)
 
     async def running(self) -> None:
         await super().running()
         await self.start_errors.shutdown_if_errored()
         self.termlog.logger.install()
         logging.getLogger().setLevel(LOG_LEVELS.get(self.options.termlog_verbosity, logging.DEBUG))
+
+
+def _with_ours(stock_addons: Sequence[object]) -> list[object]:
+    """Ours stand where `-s` would put them: before what saves flows, which must not miss our marks."""
+    place = 1 + next(n for n, addon in enumerate(stock_addons) if isinstance(addon, script.ScriptLoader))
+    return [*stock_addons[:place], *addons(), *stock_addons[place:]]
 
 
 def serve(arguments: Sequence[str]) -> int:

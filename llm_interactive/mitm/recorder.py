@@ -33,14 +33,14 @@ async def counted[**P, T](count: Callable[P, T], *arguments: P.args, **options: 
 
 
 class Recorder:
-    """Keeps its prices and the days that rows are kept from the settings it was made with."""
+    """Asks for the settings whenever it needs them, but for the place of the database."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.path = settings.home / DATABASE
-        self._own_prices = settings.prices
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self.path = settings().home / DATABASE
+        self._settings = settings
         self._counting: dict[Try, tuple[Exchange, int]] = {}
         """Attempts whose tokens are being counted, with their place in the request."""
-        self._ledger = Ledger(self.path, self._price, keep_days=settings.usage_retention_days)
+        self._ledger = Ledger(self.path, self._price, keep_days=lambda: settings().usage_retention_days)
         threading.Thread(target=prices.load, name="prices", daemon=True).start()  # the first reply need not wait for it
 
     async def record(self, exchange: Exchange) -> None:
@@ -81,7 +81,7 @@ class Recorder:
         """Where nothing is known to be used nothing is known of its cost."""
         if not row.total_tokens:
             return prices.told_cost(row.raw_usage)
-        return prices.price(row.backend, row.model, row.tokens, row.timestamp, self._own_prices)
+        return prices.price(row.backend, row.model, row.tokens, row.timestamp, self._settings().prices)
 
 
 def _ended(exchange: Exchange) -> Sequence[tuple[int, Try]]:
