@@ -129,16 +129,16 @@ def no_price(row: UsageRow) -> Decimal | None:
 class Ledger:
     """Starts its thread at once; the thread opens the file, and calls `price`. Several event loops may use it.
 
-    `keep_days`: days (of UTC) before today whose rows are kept, None for all. `capacity`: rows kept in memory while the
-    database cannot be written; more are lost, which is logged. `patience`: seconds that a lock or a slow disk is waited
-    for; `retry_after`: seconds between attempts while there is trouble."""
+    `keep_days` gives the days (of UTC) before today whose rows are kept, None for all. `capacity`: rows kept in memory
+    while the database cannot be written; more are lost, which is logged. `patience`: seconds that a lock or a slow disk
+    is waited for; `retry_after`: seconds between attempts while there is trouble."""
 
     def __init__(
         self,
         path: Path,
         price: Price = no_price,
         *,
-        keep_days: int | None = None,
+        keep_days: Callable[[], int | None] = lambda: None,
         patience: float = 2.0,
         retry_after: float = 1.0,
         capacity: int = 20_000,
@@ -287,7 +287,7 @@ class Ledger:
 class _LedgerFile:
     """The database as the thread sees it. After any failure it is closed, and opened anew by the next write."""
 
-    def __init__(self, path: Path, patience: float, keep_days: int | None) -> None:
+    def __init__(self, path: Path, patience: float, keep_days: Callable[[], int | None]) -> None:
         self.path = path
         self._patience = patience
         self._keep_days = keep_days
@@ -324,7 +324,7 @@ class _LedgerFile:
         try:
             nothing_there = self._connection is None and not self.path.exists()
             if nothing_there or not self._tidy_more(now):
-                self._tidy_at = self._forget_at if self._keep_days is not None else math.inf
+                self._tidy_at = self._forget_at if self._keep_days() is not None else math.inf
         except (OSError, sqlite3.Error):
             self.close()
             self._tidy_at = now + QUIET
@@ -335,8 +335,9 @@ class _LedgerFile:
         if usage_sums.sum_up(connection, TIDIED):
             return True
         self._unsummed = 0
-        if self._keep_days is not None and now >= self._forget_at:
-            first = datetime.now(UTC) - timedelta(days=self._keep_days)
+        keep_days = self._keep_days()
+        if keep_days is not None and now >= self._forget_at:
+            first = datetime.now(UTC) - timedelta(days=keep_days)
             if usage_sums.forget(connection, f"{first:%Y-%m-%d}", TIDIED):
                 return True
             self._forget_at = now + FORGET_EVERY

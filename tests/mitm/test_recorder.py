@@ -33,7 +33,7 @@ FOUR_WORDS = ("one two three four",)
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
-    recorder = Recorder(Settings(home=tmp_path))
+    recorder = Recorder(lambda: Settings(home=tmp_path))
     yield recorder
     recorder.close()
 

@@ -495,7 +495,7 @@ async def test_rows_are_kept_for_so_many_days(path: Path) -> None:
                     "INSERT INTO usage (request_id, timestamp) VALUES (?, ?)",
                     (str(days), f"{now - timedelta(days=days):%Y-%m-%d}T{clock}Z"),
                 )
-    ledger = Ledger(path, keep_days=2)
+    ledger = Ledger(path, keep_days=lambda: 2)
     await until(lambda: len(saved(path)) < 10)
     await ledger.record(row("new", timestamp=now))
     ledger.close()
@@ -503,7 +503,7 @@ async def test_rows_are_kept_for_so_many_days(path: Path) -> None:
 
 
 async def test_a_file_that_is_not_there_is_not_made_before_there_is_a_row(path: Path) -> None:
-    ledger = Ledger(path, keep_days=1)
+    ledger = Ledger(path, keep_days=lambda: 1)
     ledger.close()
     assert not path.exists()
 
@@ -515,7 +515,7 @@ async def test_nobody_waits_for_many_old_rows_to_go(path: Path) -> None:
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) INSERT INTO usage "
             "(request_id, timestamp, session) SELECT i, '2020-01-01T00:00:00.000Z', i % 100 FROM n"
         )
-    ledger = Ledger(path, keep_days=2)
+    ledger = Ledger(path, keep_days=lambda: 2)
     await ledger.record(row("new", timestamp=datetime.now(UTC)))
     left = len(saved(path))
     assert left > 1
