@@ -79,7 +79,7 @@ class LayerSwap:
 
 NAME = "llm-interactive-proxy"
 
-CREDENTIAL = re.compile("auth|key|token|secret", re.IGNORECASE)
+CREDENTIAL = re.compile("auth(?:orization)?$|key|token|secret", re.IGNORECASE)
 """In the name of a header that holds one."""
 
 
@@ -108,7 +108,9 @@ class Gateway:
         self._sessions_read: asyncio.Task[None] | None = None
         self._commander: Commander | None = None
         self._entrance = Entrance(self._configured)
-        self._walk = RequestWalk(self._configured, lambda: self._configuration, self._entrance, self._obey)
+        self._walk = RequestWalk(
+            self._configured, lambda: self._configuration, self._entrance, self._obey, self._hide_new_secrets
+        )
 
     # life
 
@@ -174,6 +176,9 @@ class Gateway:
             )
         self._cooldowns.try_all_again()
         self._models.forget()
+
+    def _hide_new_secrets(self) -> None:
+        self._configuration = replace(self._configuration, redactor=self._redactor())
 
     def _redactor(self, backends: Mapping[str, catalog.ConfiguredBackend] | None = None) -> Redactor:
         return Redactor(_keys(self._configured(), self._configuration.backends if backends is None else backends))

@@ -33,7 +33,7 @@ OBEYS = "llm_obeys"
 
 
 class RequestWalk:
-    """`obey` runs the commands of a prompt."""
+    """`obey` runs the commands of a prompt; `renewed` is told that there are new secrets to hide."""
 
     def __init__(
         self,
@@ -41,11 +41,13 @@ class RequestWalk:
         configuration: Callable[[], Configuration],
         entrance: Entrance,
         obey: Callable[[Exchange], Awaitable[None]],
+        renewed: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._configuration = configuration
         self._entrance = entrance
         self._obey = obey
+        self._renewed = renewed
         self._placeholders = PlaceholdersOfSessions()
         self._edits = Edits()
 
@@ -118,6 +120,7 @@ class RequestWalk:
             while (exchange.waits is not None or exchange.wants is not None) and not exchange.has_client_left():
                 if exchange.wants is not None:
                     await exchange.wants.renew()
+                    self._renewed()
                 else:
                     await asyncio.sleep(min(exchange.waits or 0.0, LOOK_AGAIN) + random.random() * SPREAD)
                 exchange.next_attempt()
