@@ -189,7 +189,8 @@ def test_how_long_a_provider_names(error: UpstreamError, seconds: float | None) 
     assert named_wait(error, NOW) == pytest.approx(seconds)
     rest = rest_of(error, NOW)
     assert rest is not None
-    assert (rest.seconds, rest.whole_key, rest.aside) == (pytest.approx(seconds), False, seconds is None or seconds > HOUR)
+    guessed_or_long = seconds is None or seconds > HOUR
+    assert (rest.seconds, rest.whole_key, rest.aside) == (pytest.approx(seconds), False, guessed_or_long)
     assert rest.longest == (30 if error.status == 529 else 300)
 
 
