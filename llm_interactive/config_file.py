@@ -128,7 +128,7 @@ class OwnFacts(_Entry):
     reasoning_off: Annotated[str | None, OneOf(("disabled", "between_tools"))] = None
     switch: Annotated[str | None, OneOf(("thinking", "enable_thinking", "chat_template_kwargs"))] = None
     forced_tools: Annotated[str | None, OneOf(("always", "without_reasoning", "never"))] = None
-    chat_tools_while_thinking: Annotated[bool | None, Boolean()] = None
+    chat: Annotated[str | None, OneOf(("always", "without_tools", "never"))] = None
     thinks_unstreamed: Annotated[bool | None, Boolean()] = None
     prefill: Annotated[bool | None, Boolean()] = None
     images: Annotated[bool | None, Boolean()] = None

@@ -88,6 +88,8 @@ class Encoder:
         target = Target(name, attempt.model, vendor, facts(vendor, attempt.model, self._settings.model_facts))
         if attempt.protocol != self.call.protocol:
             refuse_stored_state(conversation)
+            if self.call.protocol in attempt.backend.protocols:  # asked_in.py
+                self.notes.add(f"asked in {protocol.name}: {attempt.model} takes such a request there only")
         if attempt.protocol != self.call.protocol or vendor in SENDS_REASONING_BACK:
             conversation = restore_thoughts(self.session, conversation)
         if self.session.show_reasoning:

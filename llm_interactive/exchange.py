@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llm_interactive import compression, limits, protocols, thoughts, told, visible_thoughts, wire_json
+from llm_interactive.asked_in import AskedIn
 from llm_interactive.backends.catalog import Account, ConfiguredBackend
 from llm_interactive.configuration import Caught, Configuration
 from llm_interactive.conversation import Conversation
@@ -208,7 +209,8 @@ class Exchange:
             if session.oneoff is not None and self.conversation is not None and not counts:
                 session.take_oneoff()
                 self.session_changed = True
-        attempts = plan.attempts(legs, self.call.protocol, configuration.cooldowns.in_use)
+        asked_in = AskedIn(self.conversation, session, configuration.loops.settings)
+        attempts = plan.attempts(legs, self.call.protocol, configuration.cooldowns.in_use, asked_in.instead)
         if counts and not self._vendor_counts(attempts[0]):
             attempts = []  # the proxy counts itself
         self.walk.begin(attempts)

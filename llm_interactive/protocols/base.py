@@ -74,8 +74,8 @@ class ModelFacts:
     """The Chat Completions field that turns thinking on and off, for "toggle"."""
     forced_tools: Literal["always", "without_reasoning", "never"] = "always"
     """When it may be forced to call a tool (TRAPS T20)."""
-    chat_tools_while_thinking: bool = True
-    """Takes tools and an effort together in Chat Completions."""
+    chat: Literal["always", "without_tools", "never"] = "always"
+    """What OpenAI's Chat Completions take for it; "without_tools": tools only while it does not think."""
     thinks_unstreamed: bool = True
     """Also thinks where the answer is not streamed."""
 

@@ -34,15 +34,19 @@ def thinks(reasoning: Reasoning) -> bool | None:
     return True if reasoning.effort or reasoning.budget or reasoning.adaptive else None
 
 
+def reasons(reasoning: Reasoning, facts: ModelFacts) -> bool:
+    """Whether the model will think, as far as it is known."""
+    asked = thinks(reasoning)
+    return facts.reasoning != "none" and (facts.reasons_by_default if asked is None else asked)
+
+
 def says_how_hard(reasoning: Reasoning) -> bool:
     return reasoning.effort in EFFORTS[1:] or (reasoning.budget or 0) > 0
 
 
 def refused(facts: ModelFacts, reasoning: Reasoning) -> frozenset[str]:
     """Names of `Sampling` fields that the model refuses, thinking as it is asked to."""
-    asked = thinks(reasoning)
-    calm = asked is False if asked is not None else not facts.reasons_by_default
-    return facts.refuses - facts.takes_without_reasoning if calm else facts.refuses
+    return facts.refuses if reasons(reasoning, facts) else facts.refuses - facts.takes_without_reasoning
 
 
 def fit_sampling(
@@ -148,7 +152,7 @@ def budget(reasoning: Reasoning, facts: ModelFacts, target: Target, notes: Notes
 def with_stream_limits(conversation: Conversation, target: Target, notes: Notes) -> Conversation:
     """For models that think in streams only, and answer anything else with a 400."""
     reasoning, facts = conversation.reasoning, target.facts
-    if conversation.stream or facts.thinks_unstreamed or facts.reasoning == "none" or thinks(reasoning) is False:
+    if conversation.stream or facts.thinks_unstreamed or not reasons(reasoning, facts):
         return conversation
     if not facts.can_disable_reasoning:
         return conversation
@@ -165,9 +169,7 @@ def with_forced_tool(conversation: Conversation, target: Target, notes: Notes) -
         return conversation
     why = f"{target.model} cannot be forced to call a tool"
     if facts.forced_tools != "never":
-        asked = thinks(reasoning)
-        thinking = facts.reasons_by_default if asked is None else asked
-        if facts.forced_tools == "always" or facts.reasoning == "none" or not thinking:
+        if facts.forced_tools == "always" or not reasons(reasoning, facts):
             return conversation
         why += " while it thinks"
         if facts.can_disable_reasoning and not reasoning.commanded:

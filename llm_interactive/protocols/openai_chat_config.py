@@ -53,12 +53,20 @@ def _misses_reasoning(body: Mapping[str, Json], conversation: Conversation, targ
     said = {key for key in FIELD_KEYS["reasoning"] if body.get(key) is not None}
     if "enable_thinking" not in _held(conversation):
         said.discard("chat_template_kwargs")
-    if efforts.thinks(conversation.reasoning) and conversation.tools and not facts.chat_tools_while_thinking:
+    if _thinks_beside_tools(conversation, target):
         return True
     if not said:
         return False
     left_out = target.vendor == "openrouter" and facts.reasoning == "none"  # it does so by itself
     return bool(said - _words(said, target)) or (not left_out and efforts.misses(conversation.reasoning, facts))
+
+
+def _thinks_beside_tools(conversation: Conversation, target: Target) -> bool:
+    """What the model refuses here, but could do without."""
+    facts = target.facts
+    if facts.chat == "always" or "none" not in facts.efforts or not conversation.tools:
+        return False
+    return efforts.reasons(conversation.reasoning, facts)
 
 
 def _other_limit(body: Mapping[str, Json], target: Target) -> bool:
@@ -117,13 +125,13 @@ def _write_reasoning(conversation: Conversation, target: Target, notes: Notes) -
         return {}
     if target.vendor == "openrouter":
         return _openrouters(reasoning, asked, target, notes)
+    if _thinks_beside_tools(conversation, target):
+        notes.add(f"reasoning: off, {target.model} takes tools with it in the Responses API only (openai-responses)")
+        return {"reasoning_effort": "none"}
     if asked is None:
         return {}
     if facts.reasoning == "toggle":
         return _toggle(reasoning, asked, target, notes, _held(conversation))
-    if asked and conversation.tools and not facts.chat_tools_while_thinking:
-        notes.add(f"reasoning: off, {target.model} takes tools with it in the Responses API only (openai-responses)")
-        return {"reasoning_effort": "none"}
     if asked:
         return {"reasoning_effort": efforts.effort(reasoning, facts.efforts, target, notes)}
     if facts.reasoning == "unknown":  # a model that cannot reason refuses the parameter, whatever it says

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 from llm_interactive.backends.catalog import ConfiguredBackend
 from llm_interactive.routing.policies import ORDERS, Ring
-from llm_interactive.routing.resolution import Leg
+from llm_interactive.routing.resolution import Element, Leg
 
 type InUse = Callable[[ConfiguredBackend, str], Ring]
 """The keys of a backend in the order in which they are tried for a model."""
+type Instead = Callable[[Element, str], str]
+"""The protocol to speak, by the one that would be spoken if it were for the protocols alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,11 @@ class Attempt:
     parameters: Mapping[str, object] = field(default_factory=dict)
 
 
-def attempts(legs: Iterable[Leg], frontend: str, in_use: InUse) -> list[Attempt]:
+def as_served(element: Element, usual: str) -> str:
+    return usual
+
+
+def attempts(legs: Iterable[Leg], frontend: str, in_use: InUse, instead: Instead = as_served) -> list[Attempt]:
     """Each attempt once, in the client's own protocol where the backend serves it."""
     found: dict[tuple[str, str, int | None], Attempt] = {}
     for leg in legs:
@@ -33,7 +39,7 @@ def attempts(legs: Iterable[Leg], frontend: str, in_use: InUse) -> list[Attempt]
             element = leg.elements[number]
             backend = element.backend
             protocol = frontend if frontend in backend.protocols else next(iter(backend.protocols))
-            attempt = Attempt(backend, protocol, element.model, key, element.parameters)
+            attempt = Attempt(backend, instead(element, protocol), element.model, key, element.parameters)
             found.setdefault((backend.name, element.model, key), attempt)
     return list(found.values())
 

@@ -176,6 +176,10 @@ def conversations() -> tuple[tuple[Ask, Conversation], ...]:
 # What vendors refuse
 
 
+ONLY_IN_RESPONSES = r"-pro|codex|gpt-6(?!-sol|-luna)|gpt-[789]"
+"""OpenAI's models that cannot be told to think nothing: beside tools, they are not asked in Chat Completions."""
+
+
 def openai_faults(model: str, body: Json) -> Iterator[str]:
     """`body`: of either protocol."""
     reasons = re.match(r"(gpt-[5-9]|o\d|codex-mini)", model) and not re.match(r"gpt-5(\.3)?-chat", model)
@@ -195,13 +199,9 @@ def openai_faults(model: str, body: Json) -> Iterator[str]:
         yield "minimal is of GPT-5 alone"
     if effort in ("xhigh", "max") and re.match(r"(o\d|gpt-5(-|$)|gpt-5\.1$)", model):
         yield f"{effort} is of later models"
-    if (
-        effort not in (None, "none")
-        and "reasoning_effort" in body
-        and body.get("tools")
-        and model.startswith("gpt-5.6")
-    ):
-        yield "tools beside an effort"
+    beside_tools = "messages" in body and body.get("tools") and re.match(r"gpt-(5\.[4-9]|[6-9])", model)
+    if beside_tools and effort != "none" and not (effort is None and "5.4" in model) and "chat" not in model:
+        yield from ["tools beside an effort"] * (not re.search(ONLY_IN_RESPONSES, model))
 
 
 def anthropic_faults(model: str, body: Json) -> Iterator[str]:
