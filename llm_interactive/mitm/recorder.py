@@ -93,16 +93,17 @@ def _ended(exchange: Exchange) -> Sequence[tuple[int, Try]]:
 
 
 def _to_count(exchange: Exchange, try_: Try) -> Conversation | None:
-    """What is to be counted here since the provider gave no figures, or of a stream that was stopped the first at most;
-    nothing where the model was not reached at all."""
-    told = try_.usage is not None and try_.usage.output is not None and (try_.stop is None or not exchange.stream)
+    """What is to be counted here, since the provider gave no figures, or those of the beginning at most; nothing where
+    the model was not reached at all."""
+    was_cut = try_.stop is not None or (try_.error is not None and try_.reason is None)
+    told = try_.usage is not None and try_.usage.output is not None and not (was_cut and exchange.stream)
     return exchange.conversation if try_.said and not told else None
 
 
 def _count(conversation: Conversation, try_: Try) -> Usage:
     told, model = try_.usage or Usage(), try_.attempt.model
     read = tokens.count_conversation(conversation, model) if told.input is None else told.input
-    return replace(told, input=read, output=tokens.count_text("".join(try_.said), model))
+    return replace(told, input=read, output=max(tokens.count_text("".join(try_.said), model), told.output or 0))
 
 
 def _row(exchange: Exchange, number: int, *, estimated: bool) -> UsageRow:
