@@ -17,6 +17,7 @@ LAYERS = (
         "access",
         "backends",
         "certificate_authority",
+        "custom_calls",
         "environment",
         "headers",
         "sessions",

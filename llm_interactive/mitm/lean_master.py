@@ -148,7 +148,7 @@ def _parse(master: ServeMaster, arguments: Sequence[str], every_addon: bool) -> 
         prog=f"{PROGRAM} serve",
         usage="%(prog)s [options] [filter]",
         description="Serve LLM clients. Every option of mitmdump may be given too.",
-        epilog=f"Other commands: {PROGRAM} usage, {PROGRAM} models.",
+        epilog=f"Other commands of {PROGRAM}: usage, models, env, ca, check.",
         allow_abbrev=False,
         conflict_handler="resolve",
     )

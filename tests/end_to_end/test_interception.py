@@ -1,8 +1,10 @@
 """SPEC 1, 3: any program on the machine, unchanged but for its proxy, calls its provider on the provider's own host."""
 
+import gzip
 import json
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import zstandard
 from contracts.samples import REPLIES
 from kit.certificates import Authority
 from kit.mitmweb import MitmWeb
-from kit.proxy import RunningProxy
+from kit.proxy import RunningProxy, clean_environment
 from kit.replies import answer, chat, chat_stream, openai_error, stream, text
 from kit.upstream import Upstream
 from mitmproxy.io import FlowReader
@@ -132,7 +134,8 @@ def test_commands_redaction_and_loops_work_as_at_the_gateway(start: Start, vendo
         told = client.post(CHAT, json=ask("!/set(project=moon)"), headers=OWN).json()
         assert told["choices"][0]["message"]["content"] == "project set to moon"
         assert vendors.requests == []
-        client.post(CHAT, json=ask(f"!/set(temperature=0.5) Keep {SECRET}"), headers=OWN)
+        kept = client.post(CHAT, json=ask(f"!/set(temperature=0.5) Keep {SECRET}"), headers=OWN)
+        assert kept.status_code == 200, kept.text
         looping = client.post(CHAT, json=ask("Go on.", stream=True), headers=OWN).text
     assert vendors.requests[0].json["temperature"] == 0.5
     assert vendors.requests[0].json["messages"][0]["content"] == "Keep (API_KEY_HAS_BEEN_REDACTED)"
@@ -212,8 +215,6 @@ def test_saved_flows_hold_marks_and_no_key(start: Start, vendor: Upstream, tmp_p
 
 @pytest.mark.parametrize("encoding", ["zstd", "gzip"])
 def test_compressed_bodies_are_read(start: Start, vendor: Upstream, encoding: str) -> None:
-    import gzip
-
     vendor.enqueue(chat("read"))
     proxy = start(vendor)
     plain = json.dumps(ask(f"Keep {SECRET}")).encode()
@@ -257,6 +258,30 @@ def test_a_program_that_pins_gets_one_helpful_line(start: Start, vendor: Upstrea
     pinned = start(vendor, args=["--set", r"ignore_hosts=^api\.openai\.com:"])
     with httpx.Client(proxy=pinned.url, verify=pinning) as client:
         assert client.get("https://api.openai.com/v1/models").text == "passed"
+
+
+@pytest.mark.parametrize("program", ["curl", "python", None])
+def test_env_sets_a_shell_up(start: Start, vendor: Upstream, authority: Authority, program: str | None) -> None:
+    """Hosts that are not opened keep their own authorities beside ours."""
+    vendor.enqueue(chat("here"), text("there"))
+    proxy = start(vendor, mode="serve")
+    url, body = CHAT, json.dumps(ask("Hi."))
+    python = f"import httpx; print(httpx.post('{url}', content='{body}').text, httpx.get('https://{OTHER}/').text)"
+    calls = {
+        "curl": f"curl -sS -H 'content-type: application/json' -d '{body}' {url} && curl -sS https://{OTHER}/",
+        "python": f'{sys.executable} -c "$CODE"',
+    }
+    llm_proxy = f"{Path(sys.executable).parent}/llm-proxy env {program or ''} --port {proxy.port}"
+    script = (
+        f'eval "$({llm_proxy} --confdir {proxy.ca_path.parent})"; unset NO_PROXY no_proxy; {calls[program or "curl"]}'
+    )
+    environment = clean_environment(proxy.home) | {"SSL_CERT_FILE": str(authority.path), "CODE": python}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "here" in done.stdout, done.stderr
+    assert "there" in done.stdout, done.stderr
+    assert len(rows(proxy)) == 1
 
 
 MODES = {
