@@ -312,7 +312,7 @@ def test_an_http2_upstream_is_asked_again_over_the_same_connection(start_proxy: 
         told = b""
         with Http2Client(443, trust, host=HOST, through=proxy.port) as client:
             for _ in range(4):
-                headers = {"content-type": "application/json", "authorization": "Bearer mine"}
+                headers = {"content-type": "application/json", "authorization": "Bearer mine", "x-session-id": "s"}
                 asked = json.dumps(body | TOOLS["openai_chat"]).encode()
                 told = client.read(client.ask("POST", "/v1/chat/completions", headers, asked)).body
         pieces = [json.loads(line[6:])["choices"][0] for line in told.splitlines() if line.startswith(b"data: {")]
