@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 HIDDEN_HEADERS = (*entry.CREDENTIAL_HEADERS, "api-key", "cookie")
 """Of a caught call: what opens its provider, and is neither shown nor saved."""
+BODILESS = ("GET", "HEAD", "DELETE")
 QUERY_KEY_HEADER = "x-goog-api-key"
 """Says what `?key=` says; only Gemini has that."""
 
@@ -79,10 +80,12 @@ def call_on(backend: catalog.Backend, method: str, target: str, headers: Mapping
     call = entry.recognise_on_host(method, target, headers)
     if entry.is_read(call):
         return call
-    kind, length = headers.get("content-type", ""), headers.get("content-length", "0")
+    kind, length = headers.get("content-type", ""), headers.get("content-length")
     if (call is None and "json" not in kind) or kind.startswith("application/grpc"):
         return None
-    if not length.isdecimal() or int(length) > limit:
+    if length is None and "json" not in kind and method not in BODILESS:
+        return None  # an upload of unknown size
+    if length is not None and (not length.isdecimal() or int(length) > limit):
         return None
     path, _, query = target.partition("?")
     shown = {name: value for name, value in headers.items() if name not in entry.CREDENTIAL_HEADERS}

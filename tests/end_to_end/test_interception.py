@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import os
+import shutil
 import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -271,17 +273,92 @@ def test_env_sets_a_shell_up(start: Start, vendor: Upstream, authority: Authorit
         "curl": f"curl -sS -H 'content-type: application/json' -d '{body}' {url} && curl -sS https://{OTHER}/",
         "python": f'{sys.executable} -c "$CODE"',
     }
-    llm_proxy = f"{Path(sys.executable).parent}/llm-proxy env {program or ''} --port {proxy.port}"
-    script = (
-        f'eval "$({llm_proxy} --confdir {proxy.ca_path.parent})"; unset NO_PROXY no_proxy; {calls[program or "curl"]}'
-    )
     environment = clean_environment(proxy.home) | {"SSL_CERT_FILE": str(authority.path), "CODE": python}
-    done = subprocess.run(
-        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=60
-    )
+    done = in_shell(proxy, program or "", calls[program or "curl"], environment)
     assert "here" in done.stdout, done.stderr
     assert "there" in done.stdout, done.stderr
     assert len(rows(proxy)) == 1
+
+
+SDKS = {
+    "openai_chat": """
+import openai
+client = openai.OpenAI(max_retries=0)
+chunks = client.chat.completions.create(model="m", messages=[{"role": "user", "content": WORDS}], stream=True)
+print("".join(c.choices[0].delta.content or "" for c in chunks if c.choices))
+""",
+    "openai_responses": """
+import openai
+print(openai.OpenAI(max_retries=0).responses.create(model="m", input=WORDS).output_text)
+""",
+    "anthropic_messages": """
+import anthropic
+message = {"role": "user", "content": WORDS}
+with anthropic.Anthropic(max_retries=0).messages.stream(model="m", max_tokens=9, messages=[message]) as stream:
+    print("".join(stream.text_stream))
+""",
+    "gemini": """
+from google import genai
+print("".join(c.text or "" for c in genai.Client().models.generate_content_stream(model="m", contents=WORDS)))
+""",
+}
+
+
+@pytest.mark.parametrize("protocol", SDKS)
+def test_programs_with_the_vendors_sdks_need_no_change(
+    start: Start, vendors: Upstream, authority: Authority, protocol: str
+) -> None:
+    if protocol == "gemini":
+        pytest.importorskip("google.genai")
+    if protocol == "openai_responses":
+        vendors.enqueue(text(REPLIES[protocol][1], headers={"content-type": "application/json"}))
+    else:
+        vendors.enqueue(stream(REPLIES[protocol][0]))
+    proxy = start(vendors, mode="serve")
+    keys = {"OPENAI_API_KEY": "own-key", "ANTHROPIC_API_KEY": "own-key", "GEMINI_API_KEY": "own-key"}
+    environment = clean_environment(proxy.home) | keys | {"SSL_CERT_FILE": str(authority.path)}
+    code = f"WORDS = {f'Keep {SECRET}'!r}\n{SDKS[protocol]}"
+    done = in_shell(proxy, "python", f'{sys.executable} -W ignore -c "$CODE"', environment | {"CODE": code})
+    assert "Let me look" in done.stdout, done.stderr
+    [request] = vendors.requests
+    assert "own-key" in str(request.headers)
+    assert "(API_KEY_HAS_BEEN_REDACTED)" in request.body.decode()
+    [row] = rows(proxy)
+    assert (row["frontend"], row["total_tokens"]) == (protocol, 29)
+
+
+NODE = """
+const http = require('http'), https = require('https');
+const {hostname, port} = new URL(process.env.HTTPS_PROXY), host = 'api.openai.com';
+http.request({method: 'CONNECT', host: hostname, port, path: host + ':443'}).on('connect', (reply, socket) => {
+  const headers = {'content-type': 'application/json', authorization: 'Bearer own-key'};
+  const path = '/v1/chat/completions';
+  https.request({host, servername: host, path, method: 'POST', headers, socket, agent: false}, (reply) => {
+    reply.pipe(process.stdout);
+  }).end(process.env.BODY);
+}).end();
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_a_node_program(start: Start, vendor: Upstream) -> None:
+    vendor.enqueue(chat_stream("from ", "node"))
+    proxy = start(vendor, mode="serve")
+    environment = {**clean_environment(proxy.home), "PATH": os.environ["PATH"], "CODE": NODE}
+    done = in_shell(proxy, "node", 'node -e "$CODE"', environment | {"BODY": json.dumps(ask("Hi.", stream=True))})
+    assert done.stdout.count('"content"') == 2, done.stderr
+    assert len(rows(proxy)) == 1
+
+
+def in_shell(
+    proxy: RunningProxy, program: str, command: str, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """A command behind what `llm-proxy env` says."""
+    llm_proxy = f"{Path(sys.executable).parent}/llm-proxy env {program} --port {proxy.port}"
+    script = f'eval "$({llm_proxy} --confdir {proxy.ca_path.parent})"; {command}'
+    return subprocess.run(
+        ["bash", "-c", script], env=dict(environment), capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 MODES = {
