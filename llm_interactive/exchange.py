@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llm_interactive import compression, limits, protocols, thoughts, told, visible_thoughts, wire_json
+from llm_interactive import compression, custom_calls, limits, protocols, thoughts, told, visible_thoughts, wire_json
 from llm_interactive.asked_in import AskedIn
 from llm_interactive.backends.catalog import Account, ConfiguredBackend
 from llm_interactive.configuration import Caught, Configuration
@@ -361,7 +361,7 @@ class Exchange:
             now=int(time.time()),
             rename=same and attempt.model not in (asked, asked.partition(":")[2]),
         )
-        writer = self.frontend.reply_writer(context)
+        writer = custom_calls.writer_of(self.frontend.reply_writer(context), context)
         if self.redaction is not None and self.redaction.placeholders is not None:
             writer = RestoringWriter(writer, self.redaction.placeholders)
         exclude = (self.session.reasoning or {}).get("exclude")

@@ -282,8 +282,7 @@ class LlmStream(HttpStream):
             return True  # the event that says so is next in the queue
         if error:
             status = 504 if error == NO_CONNECTION_YET else 502
-            where = f"{outgoing.host}:{outgoing.port}"
-            exchange.refused(UpstreamError(f"no connection to {where}: {error}", status=status))
+            exchange.refused(UpstreamError(f"no connection to {outgoing.host}:{outgoing.port}: {error}", status=status))
             return False
         if exchange.is_late():
             return False
@@ -347,7 +346,7 @@ class LlmStream(HttpStream):
                 yield from self._send_chunk(chunk)
         if over and (step.ended or exchange.reply_ended):
             yield from self._forget_attempt()
-            yield from (self._break_off(exchange) if step.cut else self._finish())
+            yield from (self._break_off() if step.cut else self._finish())
         elif exchange.reply_is_over:
             yield from self._layer.watch(LINGER)
 
@@ -387,8 +386,9 @@ class LlmStream(HttpStream):
         yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), self.context.client)
         return True
 
-    def _break_off(self, exchange: Exchange) -> Commands:
+    def _break_off(self) -> Commands:
         """The client must not take what it has for the whole."""
+        self._keep_reply()
         self.flow.error = mitm_flow.Error("the provider broke off")
         yield HttpErrorHook(self.flow)
         broken = ResponseProtocolError(self.stream_id, self.flow.error.msg, ErrorCode.GENERIC_SERVER_ERROR)
@@ -403,10 +403,12 @@ class LlmStream(HttpStream):
         if chunk:
             yield SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
 
+    def _keep_reply(self) -> None:
+        if self.flow.response is not None and self.exchange is not None:
+            self.flow.response.data.content = self.exchange.shown_reply(self._kept)
+
     def _finish(self) -> Commands:
-        assert self.flow.response
-        assert self.exchange
-        self.flow.response.data.content = self.exchange.shown_reply(self._kept)
+        self._keep_reply()
         yield from self.send_response(already_streamed=True)
 
     def _reply_locally(self) -> Commands:
@@ -456,8 +458,8 @@ class LlmStream(HttpStream):
             return
         exchange.client_left()
         yield LlmReplyEndedHook(exchange)
+        self._keep_reply()
         if exchange.reply_ended and self.flow.response:
-            self.flow.response.data.content = exchange.shown_reply(self._kept)
             yield HttpResponseHook(self.flow)
         else:
             self.flow.error = mitm_flow.Error(message)

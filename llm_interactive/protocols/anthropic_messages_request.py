@@ -70,7 +70,7 @@ CAPABILITIES: Mapping[str, str] = {
     "video": "refused",
     "file_id": "refused unless it is Anthropic's own",
     "tools": "carried",
-    "custom_tools": "mapped: a function with one string, `input`",
+    "custom_tools": "mapped: a function with one string, `input`, and back",
     "server_tools": "mapped: web search; others noted beside functions, refused alone",
     "tool_choice": "carried, without thinking where both cannot be; in words where it cannot be forced",
     "parallel_tool_calls": "carried (`disable_parallel_tool_use`)",

@@ -40,7 +40,7 @@ CAPABILITIES: Mapping[str, str] = {
     "video": "carried (`inlineData`, `fileData`)",
     "file_id": "refused unless it is Gemini's own",
     "tools": "carried (`parametersJsonSchema`)",
-    "custom_tools": "mapped: a function with one string, `input`",
+    "custom_tools": "mapped: a function with one string, `input`, and back",
     "server_tools": "mapped: web search to `googleSearch`; others noted beside functions, refused alone",
     "tool_choice": "carried",
     "parallel_tool_calls": "noted",

@@ -422,7 +422,9 @@ class StreamWriter(ReplyWriter):
         self._id, self._created = "", context.now
         self._usage: Usage | None = None
         self._begun: set[int] = set()
-        self._calls: dict[int, bool] = {}
+        self._said: set[tuple[int, int]] = set()
+        """Calls that have said something of their arguments, by choice and slot."""
+        self._custom: set[tuple[int, int]] = set()
         self._over = False
         self._set_id("")
 
@@ -477,10 +479,13 @@ class StreamWriter(ReplyWriter):
                 return self._delta(choice, b'"reasoning_content":' + wire_json.dumps(text))
             case ToolCallDelta(slot=slot, arguments=arguments, choice=choice):
                 return self._arguments(slot, arguments, choice)
-            case ToolCallStarted(choice=choice):
+            case ToolCallStarted(slot=slot, choice=choice):
+                if event.custom:
+                    self._custom.add((choice, slot))
                 return self._delta(choice, b'"tool_calls":[' + wire_json.dumps(write_call(event)) + b"]")
             case ToolCallEnded(slot=slot, choice=choice):
-                return b"" if self._calls.pop(slot, False) else self._arguments(slot, "{}", choice)  # T1
+                whole = {(choice, slot)} & (self._said | self._custom)
+                return b"" if whole else self._arguments(slot, "{}", choice)  # T1
             case RefusalDelta(text=text, choice=choice):
                 return self._delta(choice, b'"refusal":' + wire_json.dumps(text))
             case Cited(choice=choice):
@@ -501,9 +506,9 @@ class StreamWriter(ReplyWriter):
         return b""
 
     def _arguments(self, slot: int, arguments: str, choice: int) -> bytes:
-        self._calls[slot] = True
-        text = wire_json.dumps(arguments)
-        return self._delta(choice, b'"tool_calls":[{"index":%d,"function":{"arguments":%b}}]' % (slot, text))
+        self._said.add((choice, slot))
+        where = b'"custom":{"input":%b}' if (choice, slot) in self._custom else b'"function":{"arguments":%b}'
+        return self._delta(choice, b'"tool_calls":[{"index":%d,%b}]' % (slot, where % wire_json.dumps(arguments)))
 
     def _usage_chunk(self) -> bytes:
         if not self._ask or self._usage is None:
@@ -512,8 +517,10 @@ class StreamWriter(ReplyWriter):
 
 
 def write_call(event: ToolCallStarted) -> dict[str, Json]:
-    call: dict[str, Any] = {"index": event.slot, "id": event.id, "type": "function"}
-    call["function"] = {"name": event.name, "arguments": ""}
+    call: dict[str, Any] = {"index": event.slot, "id": event.id}
+    if event.custom:
+        return call | {"type": "custom", "custom": {"name": event.name, "input": ""}}
+    call |= {"type": "function", "function": {"name": event.name, "arguments": ""}}
     if event.signature is not None:
         call["extra_content"] = {"google": {"thought_signature": event.signature}}
     return call
@@ -604,7 +611,10 @@ def _write_choice(number: int, choice: dict[str, Any]) -> dict[str, Json]:
     calls = []
     for call, arguments in choice["calls"].values():
         del call["index"]
-        call["function"]["arguments"] = "".join(arguments) or "{}"
+        if "custom" in call:
+            call["custom"]["input"] = "".join(arguments)
+        else:
+            call["function"]["arguments"] = "".join(arguments) or "{}"
         calls.append(call)
     text = "".join(choice["text"])
     message: dict[str, Json] = {"role": "assistant", "content": text or (None if calls or choice["refusal"] else "")}

@@ -299,7 +299,8 @@ with anthropic.Anthropic(max_retries=0).messages.stream(model="m", max_tokens=9,
 """,
     "gemini": """
 from google import genai
-print("".join(c.text or "" for c in genai.Client().models.generate_content_stream(model="m", contents=WORDS)))
+client = genai.Client()  # kept: a client without a name is closed before its stream is read
+print("".join(c.text or "" for c in client.models.generate_content_stream(model="m", contents=WORDS)))
 """,
 }
 
