@@ -6,14 +6,14 @@ its group `secret` where the words around it must stay. It never takes a quote o
 JSON; its repetitions are bounded, and the runs that two anchors make it read do not overlap: the cost grows with the
 length of the text alone.
 
-`token`: the whole secret is at least `SHORTEST_TOKEN` characters of `TOKEN_CHARACTERS`. `in_address`: False for what a
-provider needs in a URL to fetch it.
+`token`: the whole secret is at least `SHORTEST_TOKEN` letters, digits and `_-.+/=`, and without `before` it begins with
+its anchor, at a `BOUNDARY`. `in_address`: False for what a provider needs in a URL to fetch it.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 
-TOKEN_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 SHORTEST_TOKEN = 16
 
 BOUNDARY = (
@@ -29,7 +29,6 @@ BOUNDARY = (
 class Format:
     name: str
     anchors: tuple[str, ...]
-    """Empty: the pattern is tried everywhere in runs of token characters."""
     pattern: str
     token: bool = True
     before: int = 0
@@ -159,10 +158,10 @@ SERVICES = (
         "/api/webhooks/",
         r"/api/webhooks/[0-9]{15,21}/(?P<secret>[A-Za-z0-9_-]{30,100})",
     ),
-    Format(
+    _token(
         "Discord bot token",
-        (),
-        BOUNDARY + r"[MNO][TjzD][AEIMQUYcgk][A-Za-z0-9_-]{20,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,45}",
+        " ".join(map("".join, itertools.product("MNO", "TjzD", "AEIMQUYcgk"))),  # digits in base64
+        r"[A-Za-z0-9_-]{20,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,45}",
     ),
     _text(
         "Telegram bot token",

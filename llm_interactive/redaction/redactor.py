@@ -251,26 +251,18 @@ class Redaction:
 
     def _look_at(self, units: Iterable[tuple[Json, bool]]) -> None:
         """Decide on these units: most were seen before, and of the rest most hold no anchor of any format."""
-        unknown: list[tuple[Json, bool, Digest, bytes]] = []
         for value, free in units:
             data = wire_json.dumps(value)
             name = (b"free " if free else b"wire ") + hashlib.sha256(data).digest()  # no text can pass for an object
-            clean = self._memory.is_clean(name)
+            new, clean = value, self._memory.is_clean(name)
             if clean is None:
-                unknown.append((value, free, name, data))
-            else:
-                self._units[id(value), free] = (value, value if clean else self._walk(value, free=free))
-        if not unknown:
-            return
-        whole = self._scanner
-        narrowed = whole.narrowed(b"\n".join(data for *_, data in unknown))
-        for value, free, name, data in unknown:
-            escaped = b"\\u" in data  # what is in the text is not in the data
-            self._scanner = whole if escaped else narrowed
-            new = self._walk(value, free=free) if escaped or narrowed.may_hold(data) else value
-            self._memory.note(name, clean=new is value)
+                escaped = b"\\u" in data  # what is in the text is not in the data
+                if escaped or self._scanner.may_hold(data):
+                    new = self._walk(value, free=free)
+                self._memory.note(name, clean=new is value)
+            elif not clean:
+                new = self._walk(value, free=free)
             self._units[id(value), free] = (value, new)
-        self._scanner = whole
 
     def _walk(self, value: Json, *, free: bool) -> Json:
         if isinstance(value, str):

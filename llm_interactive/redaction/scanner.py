@@ -1,8 +1,8 @@
 """Finds secrets in text: the keys that the proxy holds, and what looks like a secret (formats.py).
 
-Everything here costs time in proportion to the text, whatever stands in it: a text is first searched for anchors only,
-nearly all of them in the few runs of characters that are long enough for a token. `Memory` knows texts by digest, is
-bounded, and keeps no secret. Both are bound to their keys: make new ones where keys change.
+Everything here costs time in proportion to the text, whatever stands in it: a text is searched for the anchors of all
+formats in one pass, and a pattern is matched at its own anchors only. `Memory` knows texts by digest, is bounded, and
+keeps no secret. Both are bound to their keys: make new ones where keys change.
 """
 
 import hashlib
@@ -10,15 +10,19 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote, quote_plus
 
-from llm_interactive.redaction.formats import BOUNDARY, FORMATS, SHORTEST_TOKEN, TOKEN_CHARACTERS, Format
+from ahocorasick_rs import BytesAhoCorasick, Implementation
+
+from llm_interactive.redaction.formats import BOUNDARY, FORMATS, SHORTEST_TOKEN, Format
 
 SHORTEST_KEY = 8
 """Characters; shorter "keys" of local services are words that prompts use."""
+
+PIECE = 65_536
+"""Bytes that are searched for anchors at once."""
 
 MOST_KNOWN = 65_536
 MOST_CUT_BYTES = 16 * 1024 * 1024
@@ -43,37 +47,27 @@ class Scanner:
         self._keys = tuple(sorted({spelling for key in held for spelling in _spellings(key)}, key=len, reverse=True))
         self._key_bytes = tuple(_bytes(key) for key in self._keys)
         self._shortest = min((SHORTEST_TOKEN, *map(len, self._keys)))
-        self._all = looks = [_Look(each) for each in formats]
-        self._token_anchors = _by_anchor(look for look in looks if look.format.token)
-        self._text_anchors = _by_anchor(look for look in looks if not look.format.token)
-        self._shapes = [(look.shape, look) for look in looks if not look.anchors]
+        looks = [_Look(each) for each in formats]
+        self._anchored = [(anchor.encode(), look) for look in looks for anchor in look.format.anchors]
+        anchors = [anchor for anchor, _ in self._anchored]
+        self._anchors = BytesAhoCorasick(anchors, implementation=Implementation.DFA)
+        self._longest_anchor = max(map(len, anchors), default=1)
 
     def may_hold(self, data: bytes) -> bool:
-        """Whether `data` (text, or JSON with text in it) has a key or an anchor: False for nearly all."""
+        """Whether `data`, text or JSON with text in it, has a key or what begins like one: False for nearly all."""
         if len(data) < self._shortest:
             return False
-        return bool([key for key in self._key_bytes if key in data]) or bool(self._looks(data))
+        if any([key in data for key in self._key_bytes]):  # a list is faster
+            return True
+        return any(look.may_begin(data, at) for look, at in self._hits(data))
 
-    def narrowed(self, data: bytes) -> "Scanner":
-        """One that looks only for what `data` may hold: for the many parts of it, each of which costs a little."""
-        looks = set(self._looks(data))
-        narrowed = copy(self)
-        here = [each for each in zip(self._keys, self._key_bytes, strict=True) if each[1] in data]
-        narrowed._keys, narrowed._key_bytes = tuple(key for key, _ in here), tuple(key for _, key in here)
-        narrowed._token_anchors = _by_anchor(look for look in self._all if look in looks and look.format.token)
-        narrowed._text_anchors = _by_anchor(look for look in self._all if look in looks and not look.format.token)
-        narrowed._shapes = [(shape, look) for shape, look in self._shapes if look in looks]
-        return narrowed
-
-    def _looks(self, data: bytes) -> list["_Look"]:
-        """The formats of which there may be a secret, by their anchors. Lists, since this is where the time goes."""
-        folded = data.translate(_FOLDED)
-        found = [look for anchor, looks in self._text_anchors if anchor in folded for look in looks]
-        if tokens := _tokens(data):
-            folded = tokens.translate(_FOLDED)
-            found += [look for anchor, looks in self._token_anchors if anchor in folded for look in looks]
-            found += [look for shape, look in self._shapes if shape.search(tokens) is not None]
-        return found
+    def _hits(self, data: bytes) -> Iterator[tuple["_Look", int]]:
+        """Where the anchors are; of a piece at a time, since a hostile text is all anchors."""
+        for begin in range(0, len(data), PIECE):
+            piece = data[begin : begin + PIECE + self._longest_anchor - 1]
+            for number, at, _ in self._anchors.find_matches_as_indexes(piece, overlapping=True):
+                if at < PIECE:
+                    yield self._anchored[number][1], begin + at
 
     def spans(self, text: str, rule: Rule = "all") -> list[Span]:
         """Where the secrets are, in order, without overlap."""
@@ -81,43 +75,34 @@ class Scanner:
             return []
         found = [span for key in self._keys if key in text for span in _occurrences(text, key)]
         if rule != "credential":
-            for look in dict.fromkeys(self._looks(_bytes(text))):
-                if look.format.in_address or rule != "address":
-                    found += look.spans(text)
+            done: dict[_Look, int] = {}
+            for look, at in self._hits(text.encode("ascii", "replace")):  # a byte for each character
+                if at < done.get(look, 0) or (rule == "address" and not look.format.in_address):
+                    continue
+                match = look.match(text, at, done.get(look, 0))
+                if match is None:
+                    done[look] = at + 1
+                else:
+                    found.append(match.span("secret" if "secret" in match.re.groupindex else 0))
+                    done[look] = match.end()
         return _merged(found) if found else found
 
 
 class _Look:
     """A format, ready to be looked for."""
 
-    __slots__ = ("_pattern", "_strings", "anchors", "format", "shape")
+    __slots__ = ("_pattern", "format")
 
     def __init__(self, format_: Format) -> None:
         self.format = format_
-        self.anchors = tuple(anchor.encode() for anchor in format_.anchors)
-        self._strings = format_.anchors
         self._pattern = format_.compiled()
-        self.shape = re.compile(format_.pattern.replace(BOUNDARY, "").encode())  # what is around a run is cut off
 
-    def spans(self, text: str) -> Iterator[Span]:
-        if not self._strings:
-            for match in self._pattern.finditer(text):
-                yield match.span()
-        for anchor in self._strings:
-            yield from self._at(text, anchor)
+    def may_begin(self, data: bytes, at: int) -> bool:
+        """Whether a secret may be at the anchor in `data`, text or JSON."""
+        return not self.format.token or self.format.before > 0 or _TOKEN.match(data, at) is not None
 
-    def _at(self, text: str, anchor: str) -> Iterator[Span]:
-        at, done = text.find(anchor), 0
-        while at >= 0:
-            match = self._match(text, at, done)
-            if match is None:
-                done = at + 1
-            else:
-                yield match.span("secret" if "secret" in self._pattern.groupindex else 0)
-                done = match.end()
-            at = text.find(anchor, max(done, at + 1))
-
-    def _match(self, text: str, at: int, done: int) -> re.Match[str] | None:
+    def match(self, text: str, at: int, done: int) -> re.Match[str] | None:
+        """At the anchor in `text`, and not from before `done`."""
         if not self.format.before:
             return self._pattern.match(text, at)
         for start in range(max(done, at - self.format.before), at):
@@ -126,34 +111,7 @@ class _Look:
         return None
 
 
-_FOLDED = bytes(ord("_") if chr(byte) == "-" else ord(chr(byte).lower()) if byte < 128 else byte for byte in range(256))
-"""`API-KEY`, `api_key`: many anchors are one when case does not matter."""
-
-
-def _by_anchor(looks: Iterable[_Look]) -> list[tuple[bytes, list[_Look]]]:
-    """By each anchor as folded, those that have it."""
-    found: dict[bytes, list[_Look]] = {}
-    for look in looks:
-        for anchor in look.anchors:
-            found.setdefault(anchor.translate(_FOLDED), []).append(look)
-    return list(found.items())
-
-
-_RUNS = bytes(ord("a") if chr(byte) in TOKEN_CHARACTERS else ord(" ") for byte in range(256))
-_LONG = b"a" * SHORTEST_TOKEN
-
-
-def _tokens(data: bytes) -> bytes:
-    """The runs of token characters that are long enough for a secret, separated by spaces: little of most texts."""
-    shape = data.translate(_RUNS)
-    runs: list[bytes] = []
-    begin = shape.find(_LONG)
-    while begin >= 0:
-        end = shape.find(b" ", begin)
-        end = end if end >= 0 else len(data)
-        runs.append(data[begin:end])
-        begin = shape.find(_LONG, end)
-    return b" ".join(runs)
+_TOKEN = re.compile(rf"{BOUNDARY}[A-Za-z0-9_.+/=-]{{{SHORTEST_TOKEN}}}".encode())
 
 
 def _bytes(text: str) -> bytes:

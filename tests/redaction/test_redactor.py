@@ -222,18 +222,18 @@ def test_different_secrets_are_counted_once_each() -> None:
 
 def test_a_history_is_not_scanned_again(monkeypatch: pytest.MonkeyPatch) -> None:
     scanned: list[int] = []
-    spans, looks = Scanner.spans, Scanner._looks
+    spans, may_hold = Scanner.spans, Scanner.may_hold
 
     def counting_spans(self: Scanner, text: str, rule: Any = "all") -> Any:
         scanned.append(len(text))
         return spans(self, text, rule)
 
-    def counting_looks(self: Scanner, data: bytes) -> Any:
+    def counting_may_hold(self: Scanner, data: bytes) -> bool:
         scanned.append(len(data))
-        return looks(self, data)
+        return may_hold(self, data)
 
     monkeypatch.setattr(Scanner, "spans", counting_spans)
-    monkeypatch.setattr(Scanner, "_looks", counting_looks)
+    monkeypatch.setattr(Scanner, "may_hold", counting_may_hold)
     redactor = Redactor()
     turns = ["The sk-ip is task-y. " * 500, f"{KEY} " + "x " * 5000, "no " * 4000]
     redactor.redact(read("openai_chat", chat(*turns)))

@@ -1,11 +1,13 @@
 """Finding secrets costs time in proportion to the text; keys are found in every spelling."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
+from redaction.test_formats import SECRETS
 
 from llm_interactive.redaction import scanner
 from llm_interactive.redaction.formats import FORMATS
@@ -43,19 +45,28 @@ def test_a_secret_among_two_of_another_format_is_found() -> None:
     assert [text[begin:end] for begin, end in Scanner([]).spans(text)] == keys * 3
 
 
-def test_a_narrowed_scanner_finds_the_same_in_parts_of_what_it_was_narrowed_to() -> None:
-    parts = [
-        "nothing",
-        "gsk_" + "a1B2" * 13,
-        "the-own-key-1",
-        "postgres://u:secret1@h",
-        "AQ.a1B2c3D4e5F6g7H8i9J0a1B2c3D4",
-    ]
-    whole = Scanner(["the-own-key-1", "another-key-2"])
-    narrowed = whole.narrowed("\n".join(parts).encode())
-    for part in parts:
-        assert narrowed.spans(part) == whole.spans(part)
-        assert narrowed.may_hold(part.encode()) == whole.may_hold(part.encode()) == (part != "nothing")
+def test_data_that_holds_a_secret_may_hold_one() -> None:
+    """JSON around a text, or the text alone: nothing is passed by that would be found inside."""
+    looking = Scanner(["the-own-key-1"])
+    for secret in [*SECRETS.values(), "the-own-key-1"]:
+        for before, behind in itertools.product(
+            ["", "é", "a ", "=", "\n", "\t", '"', "/", "\\n", "%20"], ["", "\n", "é", '"']
+        ):
+            text = f"{before}{secret}{behind}"
+            if looking.spans(text):
+                assert looking.may_hold(text.encode())
+                assert looking.may_hold(json.dumps({"a": text}, ensure_ascii=False).encode()), text
+    assert not looking.may_hold(b"nothing, even for the sk-learn of a task-force with a keyboard: MTIzNDU2")
+
+
+def test_where_the_pieces_end_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "".join(f"é {secret} \ud800\n" for secret in SECRETS.values())
+    looking = Scanner([])
+    whole = looking.spans(text)
+    assert len(whole) >= len(SECRETS)
+    for size in (1, 7, 64, 1000):
+        monkeypatch.setattr(scanner, "PIECE", size)
+        assert looking.spans(text) == whole
 
 
 def hostile(length: int) -> Iterator[str]:
@@ -77,13 +88,13 @@ def hostile(length: int) -> Iterator[str]:
 def counted_matches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Counts how often a pattern is tried."""
     tried: list[int] = []
-    match = scanner._Look._match
+    match = scanner._Look.match
 
     def counting(self: object, text: str, at: int, done: int) -> object:
         tried.append(at)
         return match(self, text, at, done)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scanner._Look, "_match", counting)
+    monkeypatch.setattr(scanner._Look, "match", counting)
     yield tried
     monkeypatch.undo()
 
