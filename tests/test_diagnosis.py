@@ -103,8 +103,8 @@ def test_the_database(tmp_path: Path, own: Authority) -> None:
     assert any("1 calls recorded" in each.what for each in found(tmp_path, own))
     path.write_text("no database at all, though it is long enough to be one" * 100)
     assert "cannot be used" in wrong(found(tmp_path, own))[0]
-    with pytest.raises(sqlite3.DatabaseError):
-        sqlite3.connect(path).execute("SELECT 1 FROM usage")
+    with contextlib.closing(sqlite3.connect(path)) as database, pytest.raises(sqlite3.DatabaseError):
+        database.execute("SELECT 1 FROM usage")
 
 
 def test_a_home_that_is_a_file(tmp_path: Path, own: Authority) -> None:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -243,9 +244,8 @@ def test_a_row_survives_kill_9_when_the_client_has_seen_the_end(start_proxy: Sta
                 seen += piece.data
                 if seen.endswith((b"data: [DONE]\n\n", b"}}")):
                     proxy.kill()
-        with sqlite3.connect(proxy.data / "proxy.db") as database:
+        with closing(sqlite3.connect(proxy.data / "proxy.db")) as database:
             [(count,)] = database.execute("SELECT count(*) FROM usage WHERE completion_tokens = 3")
-        database.close()
         assert count == round_
 
 

@@ -80,8 +80,9 @@ class Browser:
         return done["result"].get("value")
 
     def until(self, condition: str) -> None:
+        """`condition` may fail meanwhile: the page before may still be there."""
         deadline = time.monotonic() + SECONDS
-        while not self.run(f"Boolean({condition})"):
+        while not self.run(f"(() => {{ try {{ return Boolean({condition}) }} catch {{ return false }} }})()"):
             assert time.monotonic() < deadline, f"never true: {condition}; the page said {self.said}"
             time.sleep(0.05)
 

@@ -127,15 +127,20 @@ class Upstream:
         self._ready.set()
         await self._stopping.wait()
         server.close()
-        for connection in tuple(self._connections):
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.sleep(0.01)  # one that came before `close` is accepted only now
+        while self._connections:
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.wait(self._connections)
+            await asyncio.sleep(0)  # they are forgotten
         await server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._gone)
+        # also of one that is cancelled before it began
+        connection.add_done_callback(lambda done: writer.transport.abort() if done.cancelled() else None)
 
     def _gone(self, connection: asyncio.Task[None]) -> None:
         self._connections.discard(connection)
