@@ -47,8 +47,10 @@ from mitmproxy.utils import human
 
 from llm_interactive.errors import UpstreamError
 from llm_interactive.exchange import Exchange
-from llm_interactive.mitm.bounded_http import BoundedHttpLayer
+from llm_interactive.mitm import bounded_http
+from llm_interactive.mitm.bounded_http import TOO_SLOW, BoundedHttpLayer
 from llm_interactive.mitm.broken import what_broke
+from llm_interactive.mitm.hooks import LlmNextAttemptHook, LlmReplyEndedHook, LlmRequestHook
 from llm_interactive.reply import NOTHING, Step
 
 NO_CONNECTION_YET = "timed out"
@@ -70,33 +72,13 @@ type Exchanges = Callable[[], Mapping[str, Exchange]]
 
 
 @dataclass
-class LlmRequestHook(commands.StartHook):
-    """The request is as the client, and whoever changed it while mitmproxy held it, want it."""
-
-    flow: http.HTTPFlow
-
-
-@dataclass
-class LlmNextAttemptHook(commands.StartHook):
-    """Asks for the next attempt (`exchange.outgoing`) or, when there is none left, for `exchange.local`."""
-
-    exchange: Exchange
-
-
-@dataclass
-class LlmReplyEndedHook(commands.StartHook):
-    """The reply is over; the client has not seen its end yet."""
-
-    exchange: Exchange
-
-
-@dataclass
 class Stalled(HttpEvent):
     """No byte came from the upstream for too long."""
 
 
 class LlmHttpLayer(BoundedHttpLayer):
-    """An `HttpLayer` whose streams are `LlmStream`s, and which watches over stalled upstreams with one timer."""
+    """An `HttpLayer` whose streams are `LlmStream`s, and which watches over stalled upstreams, and over requests that
+    do not come to their end in HTTP/2, with one timer."""
 
     exchanges: Exchanges
     _last_attempt_id: int = 0
@@ -150,6 +132,12 @@ class LlmHttpLayer(BoundedHttpLayer):
             yield from self.watch(min(stream.watch_period for stream in waiting))
 
     def _wake(self, stream: "LlmStream") -> Commands:
+        if stream.is_coming:
+            refused = ResponseProtocolError(stream.stream_id, TOO_SLOW, ErrorCode.REQUEST_VALIDATION_FAILED)
+            yield from self.event_to_child(self.connections[self.context.client], refused)
+            gone = RequestProtocolError(stream.stream_id, TOO_SLOW, ErrorCode.CLIENT_DISCONNECTED)
+            yield from self.event_to_child(stream, gone)
+            return
         connecting = stream.connecting
         if connecting is None:
             yield from self.event_to_child(stream, Stalled(stream.stream_id))
@@ -186,12 +174,21 @@ class LlmStream(HttpStream):
 
     @property
     def waits(self) -> bool:
-        """For a connection or for bytes of an attempt."""
-        return self.connecting is not None or self._attempt_id is not None
+        """For the rest of the request, for a connection or for bytes of an attempt."""
+        return self.is_coming or self.connecting is not None or self._attempt_id is not None
+
+    @property
+    def is_coming(self) -> bool:
+        """The request is not whole yet. In HTTP/1 that is the connection's affair (bounded_http.py)."""
+        coming = self.client_state == self.state_consume_request_body and self._last_byte > 0
+        return coming and self.flow.request.is_http2 and self.is_llm
 
     @property
     def patience(self) -> float:
-        """Seconds without a byte that are borne. A reply that is over need not wait for its upstream to close."""
+        """Seconds without a byte that are borne, or for all of a request. A reply that is over need not wait for its
+        upstream to close."""
+        if self.is_coming:
+            return bounded_http.REQUEST_SECONDS
         exchange = self.exchange
         if exchange is None:
             return math.inf
@@ -223,6 +220,9 @@ class LlmStream(HttpStream):
         """For the gateway's calls, `stream_large_bodies` must not stream a request past the pipeline, and a body that
         is refused, or larger than `body_size_limit` or our own limit, is read to its end but not kept: only then do
         clients read the answer."""
+        if request and not self._last_byte:
+            self._last_byte = time.monotonic()
+            yield from self._layer.watch(bounded_http.REQUEST_SECONDS / 8)
         if not request or not self.is_llm:
             return (yield from super().check_body_size(request))
         if self._drops_body or self.flow.response is not None:

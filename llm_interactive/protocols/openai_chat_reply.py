@@ -221,16 +221,21 @@ class _Decoder:
         body = call["custom"] if custom else call.get("function")
         body = body if isinstance(body, dict) else {}
         id_, name = call.get("id"), body.get("name")
-        index = call.get("index")
-        index = index if isinstance(index, int) else position if id_ or state.last_slot < 0 else -1
-        slot = state.by_index.get(index, state.last_slot if index == -1 else None)
+        index = _count(call, "index")
+        if index is not None and index < 0:
+            index = None
+        if index is None and (id_ or state.last_slot < 0):
+            index = position
+        slot = state.last_slot if index is None else state.by_index.get(index)
         if slot is None or (id_ and state.slots[slot] not in ("", id_)):  # T12: another id is another call
             slot = len(state.slots)
             state.slots.append(str(id_ or ""))
             state.open[slot] = None
             fresh = str(id_ or f"call_{number}_{slot}")
             events.append(ToolCallStarted(slot, fresh, str(name or ""), read_signature(call), custom, number))
-        state.by_index[index] = state.last_slot = slot
+        state.last_slot = slot
+        if index is not None:
+            state.by_index[index] = slot
         arguments = body.get("input") if custom else body.get("arguments")
         if arguments is not None and not isinstance(arguments, str):
             arguments = wire_json.text(arguments)

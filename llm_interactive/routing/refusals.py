@@ -50,7 +50,7 @@ TOO_MUCH_ASKED = re.compile(r"fewer max_tokens|can only afford", re.I)
 @dataclass(frozen=True, slots=True)
 class Rest:
     """`seconds`: None for a growing default, of `longest` at most. `whole_key`: for every model. `aside`: it is not the
-    time that helps, or the time is only a guess, so that the key is asked again where nothing else is left. `why`: a
+    time that helps, or it is only a guess, so that the key is asked again where nothing else is left. `why`: a
     few words without anything secret."""
 
     seconds: float | None
@@ -115,7 +115,8 @@ def rest_of(error: ProxyError, now: float) -> Rest | None:
                 return Rest(wait, "overloaded", aside=wait is None, longest=OVERLOADED)
             if wait is not None and wait > USED_UP:
                 return Rest(wait, "the quota is used up", aside=True)
-            return Rest(wait, "the rate limit is reached", aside=wait is None)
+            # a 400 whose body says otherwise is not trusted to keep a lone key from being asked
+            return Rest(wait, "the rate limit is reached", aside=wait is None or error.status != status)
     return None
 
 

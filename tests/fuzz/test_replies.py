@@ -42,7 +42,10 @@ def streamed(protocol: str, changes: list[tuple[int, Json]]) -> None:
         whole.insert(at % (len(whole) + 1), event)
     name = protocol in ("anthropic_messages", "openai_responses")
     blocks = [
-        sse.write(wire_json.dumps(each), str(each.get("type")) if name and isinstance(each, dict) else None)
+        sse.write(
+            wire_json.dumps(each),
+            str(each.get("type")).encode("ascii", "replace").decode() if name and isinstance(each, dict) else None,
+        )
         for each in whole
     ]
     replied(protocol, b"".join(blocks), True)

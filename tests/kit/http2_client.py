@@ -76,6 +76,17 @@ class Http2Client:
         self._flush()
         return stream
 
+    def begin(self, method: str, path: str, piece: bytes = b"") -> Stream:
+        """Sends the beginning of a request."""
+        stream = Stream(self.http.get_next_available_stream_id())
+        self.streams[stream.id] = stream
+        pseudo = {":method": method, ":path": path, ":scheme": "https", ":authority": self.authority}
+        self.http.send_headers(stream.id, [*pseudo.items()])
+        if piece:
+            self.http.send_data(stream.id, piece)
+        self._flush()
+        return stream
+
     def read_piece(self, stream: Stream) -> bytes:
         """The next piece of its body; empty at its end."""
         seen = len(stream.pieces)

@@ -3,11 +3,14 @@
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+from kit.certificates import Authority
+from kit.http2_client import Http2Client
 from kit.proxy import RunningProxy
 from kit.replies import Fault, Instead, chat
 from kit.upstream import Upstream
@@ -88,6 +91,25 @@ def test_who_sends_too_slowly_is_sent_away(start_proxy: Start, tmp_path: Path, s
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as client:
         client.sendall(start + b" ")
         assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
+    assert is_well(proxy)
+
+
+@pytest.mark.parametrize("piece", [b"", b'{"model":'], ids=len)
+def test_who_sends_too_slowly_over_http2_is_told_and_others_are_not(
+    start_proxy: Start, authority: Authority, tmp_path: Path, piece: bytes
+) -> None:
+    script = tmp_path / "impatient.py"
+    script.write_text(IMPATIENT)
+    host = "api.openai.com"
+    with Upstream(chat("still"), authority=authority, http2=True, names=(host,)) as provider:
+        proxy = start_proxy(hosts={host: provider.port}, authority=authority, args=["-s", str(script)])
+        context = ssl.create_default_context(cafile=str(proxy.ca_path))
+        with Http2Client(443, context, host=host, through=proxy.port) as client:
+            slow = client.read(client.begin("POST", "/v1/chat/completions", piece))
+            assert (slow.status, b"did not come in time" in slow.body) == (400, True)
+            body = json.dumps(BODY).encode()
+            assert b"still" in client.read(client.ask("POST", "/v1/chat/completions", body=body)).body
+        assert len(provider.requests) == 1
     assert is_well(proxy)
 
 

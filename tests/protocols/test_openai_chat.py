@@ -174,6 +174,23 @@ def test_t12_another_id_under_the_same_index_is_another_call() -> None:
     assert [e.slot for e in found if isinstance(e, ToolCallDelta)] == [0, 1]
 
 
+@pytest.mark.parametrize("index", [{}, {"index": -1}, {"index": True}, {"index": None}], ids=repr)
+def test_calls_without_a_usable_index_go_on_with_the_last(index: dict[str, Any]) -> None:
+    def piece(arguments: str, id_: str | None = None) -> dict[str, Any]:
+        call = index | {"function": {"name": "f", "arguments": arguments}} | ({"id": id_} if id_ else {})
+        return {"tool_calls": [call]}
+
+    found = events(chunks(piece("{", "a"), piece("}"), piece("[", "b"), piece("]")), True)
+    assert [e.id for e in found if isinstance(e, ToolCallStarted)] == ["a", "b"]
+    assert [(e.slot, e.arguments) for e in found if isinstance(e, ToolCallDelta)] == [
+        (0, "{"),
+        (0, "}"),
+        (1, "["),
+        (1, "]"),
+    ]
+    assert [e.slot for e in events(chunks(piece("{}")), True) if isinstance(e, ToolCallDelta)] == [0]
+
+
 def test_t18_calls_that_end_with_stop_are_calls() -> None:
     call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
     [ended] = [e for e in events(chunks({"tool_calls": [call]}), True) if isinstance(e, Ended)]

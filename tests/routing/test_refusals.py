@@ -194,6 +194,17 @@ def test_how_long_a_provider_names(error: UpstreamError, seconds: float | None) 
     assert rest.longest == (30 if error.status == 529 else 300)
 
 
+def test_a_status_that_says_otherwise_makes_it_a_guess() -> None:
+    wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "35s"}
+    body = {"error": {"code": 429, "message": "x", "status": "RESOURCE_EXHAUSTED", "details": [wait]}}
+    for status, guessed in ((429, False), (400, True)):
+        error = refused("gemini", status, body)
+        rest = rest_of(error, NOW)
+        assert rest is not None
+        assert (rest.seconds, rest.aside) == (35, guessed)
+        assert moves_on(error)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "x", "1e400", "9" * 40, "inf", "nan", "-1", "0x10", "1s2", "T", "+", "٣", "Mon, 99 Foo 2025", "2025-99-99"],
