@@ -65,9 +65,15 @@ logger = logging.getLogger(__name__)
 
 
 class LayerSwap:
-    """Puts our layer where mitmproxy's `NextLayer` decided on HTTP; must stand after it in the chain of addons."""
+    """Puts our layer where mitmproxy's `NextLayer` decided on HTTP; must stand after it in the chain of addons.
 
-    def next_layer(self, next_layer: NextLayer) -> None:
+    mitmproxy takes connections before it calls `running`: they wait until `ready`."""
+
+    def __init__(self) -> None:
+        self.ready = asyncio.Event()
+
+    async def next_layer(self, next_layer: NextLayer) -> None:
+        await self.ready.wait()
         layer: Layer | None = next_layer.layer
         while layer is not None:
             if type(layer) is HttpLayer:
@@ -129,13 +135,14 @@ class Gateway:
                 raise exceptions.OptionsError(str(error)) from None
             logger.error("%s", error)  # mitmproxy ends a start during which an error was logged
             return
+        if self._swap not in ctx.master.addons.chain:
+            ctx.master.addons.add(self._swap)
         self._apply()
 
     def running(self) -> None:
         """Synchronous, as `done` is, since mitmproxy calls both from synchronous code when it reloads a script."""
         if self.settings is None:
             return
-        ctx.master.addons.add(self._swap)
         self._demo_token = secrets.token_urlsafe(16)
         self._demo = DemoServer(self._demo_token)
         listening = socket.create_server(("127.0.0.1", 0))
@@ -147,6 +154,7 @@ class Gateway:
         self._sessions = Sessions(SessionStore(self.settings.home / DATABASE))
         self._sessions_read = self._do_later(self._sessions.start())
         self._apply()
+        self._swap.ready.set()
 
     def _apply(self) -> None:
         assert self.settings is not None

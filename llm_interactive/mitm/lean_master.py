@@ -103,8 +103,9 @@ class ServeMaster(Master):
 
 
 def _with_ours(stock_addons: Sequence[object]) -> list[object]:
-    """Ours stand where `-s` would put them: before what saves flows, which must not miss our marks."""
-    place = 1 + next(n for n, addon in enumerate(stock_addons) if isinstance(addon, script.ScriptLoader))
+    """Ours stand behind what decides on layers, which we put ours over, and before what saves flows, which must not
+    miss our marks."""
+    place = 1 + next(n for n, addon in enumerate(stock_addons) if isinstance(addon, next_layer.NextLayer))
     return [*stock_addons[:place], *addons(), *stock_addons[place:]]
 
 

@@ -77,8 +77,7 @@ class Stalled(HttpEvent):
 
 
 class LlmHttpLayer(BoundedHttpLayer):
-    """An `HttpLayer` whose streams are `LlmStream`s, and which watches over stalled upstreams, and over requests that
-    do not come to their end in HTTP/2, with one timer."""
+    """An `HttpLayer` of `LlmStream`s. It watches over stalled upstreams and slow HTTP/2 requests with one timer."""
 
     exchanges: Exchanges
     _last_attempt_id: int = 0
@@ -460,6 +459,7 @@ class LlmStream(HttpStream):
         yield LlmReplyEndedHook(exchange)
         self._keep_reply()
         if exchange.reply_ended and self.flow.response:
+            self.flow.response.timestamp_end = time.time()
             yield HttpResponseHook(self.flow)
         else:
             self.flow.error = mitm_flow.Error(message)

@@ -2,7 +2,9 @@
 
 import json
 import ssl
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -166,3 +168,37 @@ def test_t102_the_models_list_takes_the_shape_of_who_asks(
     listed = httpx.get(f"{proxy.url}/v1/models{query}", headers=headers).json()
     assert key in listed
     assert "demo:echo" in str(listed)
+
+
+EARLY = """
+import asyncio
+from pathlib import Path
+from mitmproxy import ctx
+
+async def keep(reader):
+    Path({found!r}).write_bytes(await reader.read(65536))
+
+class Early:
+    async def running(self):
+        [server] = ctx.master.addons.get("proxyserver").servers
+        reader, self.writer = await asyncio.open_connection(*server.listen_addrs[0][:2])
+        self.writer.write(b"GET /health HTTP/1.1\\r\\nhost: localhost\\r\\n\\r\\n")
+        self.kept = asyncio.get_running_loop().create_task(keep(reader))
+        await asyncio.sleep(0.2)  # all that is needed is that others run meanwhile
+
+def load(loader):
+    chain = ctx.master.addons.chain
+    chain.insert(chain.index(ctx.master.addons.get("proxyserver")) + 1, Early())
+"""
+
+
+@pytest.mark.parametrize("mode", ["mitmdump", "serve"])
+def test_who_connects_while_addons_are_still_starting_is_served(start_proxy: Start, tmp_path: Path, mode: str) -> None:
+    found = tmp_path / "found"
+    (tmp_path / "early.py").write_text(EARLY.format(found=str(found)))
+    start_proxy(mode=mode, args=["-s", str(tmp_path / "early.py")])
+    deadline = time.monotonic() + 20
+    while not found.exists() or not found.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert found.read_bytes().startswith(b"HTTP/1.1 200 OK")

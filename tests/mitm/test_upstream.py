@@ -1,5 +1,6 @@
 """The layer below the hooks. The first tests say what broke when a new mitmproxy comes; the others how it behaves."""
 
+import asyncio
 import itertools
 import json
 import os
@@ -172,8 +173,10 @@ def test_a_layer_is_taken_over_with_its_state() -> None:
     stock = stock_layer()
     asked = layers.layer.NextLayer(stock.context)
     asked.layer = stock
+    swap = LayerSwap()
+    swap.ready.set()
     for _ in range(2):
-        LayerSwap().next_layer(asked)
+        asyncio.run(swap.next_layer(asked))
         assert type(stock) is layers.LlmHttpLayer
         assert stock.mode is HTTPMode.regular
 
