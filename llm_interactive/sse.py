@@ -36,7 +36,8 @@ class Splitter:
         self._started = False
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        if not self._buffer and self._started and data.endswith(b"\n\n") and b"\r" not in data:
+        whole = data.endswith(b"\n\n") and not data.endswith(b"\n\n\n") and b"\r" not in data
+        if whole and self._started and not self._buffer:
             return [parse(block + b"\n\n") for block in data[:-2].split(b"\n\n")]  # whole events, as most come
         buffer = self._buffer
         buffer += data

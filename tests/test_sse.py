@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llm_interactive import sse
@@ -32,6 +32,9 @@ def datas(stream: bytes) -> list[bytes | None]:
 
 
 @given(streams(), st.lists(st.integers(0, 200), max_size=8))
+@example(b": hi\n\n\n\n\n", [6])
+@example(b": hi\n\n\n\n\n\n", [6])
+@example(b": hi\n\ndata: x\n\n\ndata: y\n\n", [6])
 def test_any_cut_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
     assert split(stream, cuts) == split(stream, [])
 
