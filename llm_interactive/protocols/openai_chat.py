@@ -2,7 +2,7 @@
 
 Facts: the openai SDK's types; extensions of compatible services as they were recorded (`reasoning_content`,
 `reasoning`, Mistral's content parts, Gemini's `extra_content`). Requests are read here; openai_chat_request.py writes
-them, openai_chat_reply.py has both directions of replies.
+them, openai_chat_reply.py reads replies, openai_chat_writer.py writes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,13 @@ from llm_interactive.conversation import (
     ToolResult,
 )
 from llm_interactive.errors import BadRequest, ProxyError, UpstreamError
-from llm_interactive.protocols import openai_chat_reply, openai_chat_request, openai_errors, openai_models
+from llm_interactive.protocols import (
+    openai_chat_reply,
+    openai_chat_request,
+    openai_chat_writer,
+    openai_errors,
+    openai_models,
+)
 from llm_interactive.protocols.base import (
     Call,
     Json,
@@ -100,7 +106,7 @@ class OpenAIChat(Protocol):
         return openai_chat_reply.StreamReader() if stream else openai_chat_reply.WholeReader()
 
     def reply_writer(self, context: ReplyContext) -> ReplyWriter:
-        return openai_chat_reply.StreamWriter(context) if context.stream else openai_chat_reply.WholeWriter(context)
+        return openai_chat_writer.StreamWriter(context) if context.stream else openai_chat_writer.WholeWriter(context)
 
     def write_error(self, error: ProxyError) -> dict[str, Json]:
         return openai_errors.write_error(error)
