@@ -5,7 +5,6 @@ anthropic_messages_request.py and _history.py write them, _reply.py reads replie
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -42,7 +41,6 @@ from llm_interactive.protocols.anthropic_messages_request import (
     CAPABILITIES,
     VENDOR_HEADERS,
 )
-from llm_interactive.protocols.anthropic_messages_signature import unwrap
 from llm_interactive.protocols.base import (
     Call,
     Json,
@@ -55,6 +53,7 @@ from llm_interactive.protocols.base import (
     Target,
     WireRequest,
 )
+from llm_interactive.protocols.foreign_signatures import unwrap
 
 __all__ = ["CAPABILITIES", "NAME", "PROTOCOL", "AnthropicMessages"]
 
@@ -234,7 +233,7 @@ def _read_thinking(text: str, signature: Json, source: Source) -> Thinking:
     signature = signature if isinstance(signature, str) else None
     hidden = unwrap(signature) if signature else None
     if hidden is not None:
-        return replace(hidden, text=text)
+        return hidden.thinking(text)
     return Thinking(text=text, signature=signature, origin=NAME, source=source)
 
 

@@ -6,8 +6,8 @@ from llm_interactive import wire_json
 from llm_interactive.events import Cited, Reason, ThinkingEnded, UnifiedReason, Usage
 from llm_interactive.protocols.anthropic_messages_errors import NAME
 from llm_interactive.protocols.anthropic_messages_reply import REASONS
-from llm_interactive.protocols.anthropic_messages_signature import wrap
 from llm_interactive.protocols.base import Json, ReplyContext
+from llm_interactive.protocols.foreign_signatures import Hidden, wrap
 
 WORDS: Mapping[UnifiedReason, str] = {
     "stop": "end_turn",
@@ -55,12 +55,12 @@ def write_signature(event: ThinkingEnded) -> str:
     """Anthropic's own as it is; another vendor's in a wrapping that comes back to us (so does that there is none)."""
     if event.origin == NAME:
         return event.signature or ""
-    return wrap(event.origin, event.signature, event.redacted, event.item_id)
+    return wrap(Hidden(event.origin, event.signature, event.redacted, event.item_id))
 
 
 def unsigned(context: ReplyContext) -> str:
     """The signature of thinking that ended without a word."""
-    return "" if context.backend_protocol == NAME else wrap(context.backend_protocol)
+    return "" if context.backend_protocol == NAME else wrap(Hidden(context.backend_protocol))
 
 
 def write_citation(cited: Cited) -> dict[str, Json] | None:

@@ -45,11 +45,11 @@ from llm_interactive.protocols.base import (
     Target,
     WireRequest,
 )
+from llm_interactive.protocols.foreign_signatures import standard_base64, unwrap
 from llm_interactive.protocols.gemini_contents import media_kind, type_of_url
 from llm_interactive.protocols.gemini_errors import NAME
 from llm_interactive.protocols.gemini_request import CAPABILITIES, VENDOR_HEADERS
 from llm_interactive.protocols.gemini_schema import camel, to_json_schema
-from llm_interactive.protocols.gemini_signature import standard_base64, unwrap
 
 __all__ = ["CAPABILITIES", "NAME", "PROTOCOL", "Gemini"]
 
@@ -338,7 +338,7 @@ def _result_text(response: dict[str, Json]) -> str:
 def _thinking(text: str, signature: str | None, source: Source) -> Thinking:
     foreign = unwrap(signature) if signature is not None else None
     if foreign is not None:
-        return foreign.edit(text=text)
+        return foreign.thinking(text)
     return Thinking(text=text, signature=signature, origin=NAME, source=source)
 
 

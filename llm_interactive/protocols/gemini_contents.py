@@ -23,8 +23,8 @@ from llm_interactive.conversation import (
 )
 from llm_interactive.errors import CannotExpress
 from llm_interactive.protocols.base import Json, Notes, Target
+from llm_interactive.protocols.foreign_signatures import is_base64, standard_base64
 from llm_interactive.protocols.gemini_errors import NAME
-from llm_interactive.protocols.gemini_signature import is_base64, standard_base64
 
 NO_SIGNATURE = "skip_thought_signature_validator"
 """Google's documented value for calls that Gemini 3 did not make itself (T56)."""

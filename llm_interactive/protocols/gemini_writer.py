@@ -32,10 +32,10 @@ from llm_interactive.events import (
 )
 from llm_interactive.protocols import gemini_errors
 from llm_interactive.protocols.base import Json, ReplyContext, ReplyWriter
+from llm_interactive.protocols.foreign_signatures import Hidden, is_base64, wrap
 from llm_interactive.protocols.gemini_chunks import object_in
 from llm_interactive.protocols.gemini_errors import NAME
 from llm_interactive.protocols.gemini_reply import REASONS
-from llm_interactive.protocols.gemini_signature import is_base64, wrap
 
 WORDS: dict[UnifiedReason, str] = {
     "stop": "STOP",
@@ -74,7 +74,7 @@ def write_signature(event: ThinkingEnded) -> str | None:
         return event.signature if event.signature is not None and is_base64(event.signature) else None
     if event.signature is None and event.redacted is None:
         return None
-    return wrap(event.origin, event.signature, event.redacted, event.item_id)
+    return wrap(Hidden(event.origin, event.signature, event.redacted, event.item_id))
 
 
 def signature_part(event: ThinkingEnded) -> dict[str, Json] | None:
@@ -101,7 +101,7 @@ def call_part(started: ToolCallStarted, arguments: str, origin: str) -> dict[str
     if started.signature is not None and is_base64(started.signature):
         part["thoughtSignature"] = started.signature
     elif origin != NAME:
-        part["thoughtSignature"] = wrap(origin, None, None, None)
+        part["thoughtSignature"] = wrap(Hidden(origin))
     return part
 
 

@@ -26,8 +26,8 @@ from llm_interactive.events import (
     Used,
 )
 from llm_interactive.protocols.base import Json, ReplyContext
+from llm_interactive.protocols.foreign_signatures import Hidden, wrap
 from llm_interactive.protocols.openai_responses_object import NAME, new_response, write_failure, write_usage
-from llm_interactive.protocols.openai_responses_signature import Hidden, wrap
 
 INCOMPLETE: Mapping[UnifiedReason, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 

@@ -16,7 +16,7 @@ from llm_interactive.conversation import (
 )
 from llm_interactive.errors import CannotExpress
 from llm_interactive.protocols.base import Json, Notes, Target
-from llm_interactive.protocols.openai_responses_signature import MARK
+from llm_interactive.protocols.foreign_signatures import is_wrapped
 
 NAME = "openai_responses"
 VENDORS = ("openai", "openai-responses")
@@ -40,7 +40,7 @@ def write_own_input(messages: Iterable[Message], items: list[Json]) -> list[Json
 
 def _is_foreign_reasoning(item: Json) -> bool:
     encrypted = item.get("encrypted_content") if isinstance(item, dict) else None
-    return isinstance(encrypted, str) and encrypted.startswith(MARK)
+    return isinstance(encrypted, str) and is_wrapped(encrypted)
 
 
 def write_input(messages: Iterable[Message], target: Target, notes: Notes, *, own: bool) -> list[Json]:

@@ -20,7 +20,7 @@ from llm_interactive.conversation import (
 )
 from llm_interactive.errors import BadRequest
 from llm_interactive.protocols.base import Json
-from llm_interactive.protocols.openai_responses_signature import Hidden, unwrap
+from llm_interactive.protocols.foreign_signatures import Hidden, unwrap
 
 NAME = "openai_responses"
 

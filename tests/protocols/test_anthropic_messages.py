@@ -25,8 +25,8 @@ from llm_interactive.conversation import (
 )
 from llm_interactive.errors import BadRequest, NotAuthenticated, UpstreamError
 from llm_interactive.protocols.anthropic_messages import NAME, PROTOCOL
-from llm_interactive.protocols.anthropic_messages_signature import wrap
 from llm_interactive.protocols.base import Call, ModelEntry, ModelFacts, Notes, Target
+from llm_interactive.protocols.foreign_signatures import Hidden, wrap
 
 CALL = Call(NAME, "generate", "/v1/messages")
 TARGET = Target("anthropic", "claude", "anthropic")
@@ -250,7 +250,7 @@ def test_thinking_asked_for(thinking: Any, reasoning: Reasoning) -> None:
 
 
 def test_t55_what_the_proxy_hid_in_a_signature_comes_out_and_never_reaches_anthropic() -> None:
-    hidden = {"type": "thinking", "thinking": "t", "signature": wrap("gemini", "sig", None, "id")}
+    hidden = {"type": "thinking", "thinking": "t", "signature": wrap(Hidden("gemini", "sig", None, "id"))}
     call = {"type": "tool_use", "id": "1", "name": "f", "input": {}, "cache_control": {"type": "ephemeral"}}
     result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1"}]}
     conversation = read(USER, {"role": "assistant", "content": [hidden, call]}, result)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import corpus
 
-from llm_interactive.conversation import Conversation, Thinking
+from llm_interactive.conversation import Conversation
 from llm_interactive.errors import UpstreamError
 from llm_interactive.events import (
     Cited,
@@ -34,8 +34,8 @@ from llm_interactive.events import (
     Used,
 )
 from llm_interactive.protocols.anthropic_messages import NAME, PROTOCOL
-from llm_interactive.protocols.anthropic_messages_signature import unwrap
 from llm_interactive.protocols.base import Call, ReplyContext
+from llm_interactive.protocols.foreign_signatures import Hidden, unwrap
 
 RECORDED = [e for e in corpus.exchanges(api="messages") if e.response.status == 200]
 DELTAS = {"text_delta": "text", "citations_delta": "text", "thinking_delta": "thinking", "signature_delta": "thinking"}
@@ -302,16 +302,16 @@ def test_t55_signatures_of_others_come_back_to_us() -> None:
         ThinkingEnded("openai_responses", "enc", item_id="rs_1"),
         ThinkingEnded("gemini", redacted="data"),
     )
-    assert (signed["thinking"], unwrap(signed["signature"])) == ("a", Thinking(signature="sig", origin="gemini"))
-    assert (unsigned["thinking"], unwrap(unsigned["signature"])) == ("b", Thinking(origin="openai_chat"))
-    wanted = Thinking(signature="enc", origin="openai_responses", item_id="rs_1")
+    assert (signed["thinking"], unwrap(signed["signature"])) == ("a", Hidden("gemini", "sig"))
+    assert (unsigned["thinking"], unwrap(unsigned["signature"])) == ("b", Hidden("openai_chat"))
+    wanted = Hidden("openai_responses", "enc", item_id="rs_1")
     assert (only["thinking"], unwrap(only["signature"])) == ("", wanted)
-    assert unwrap(hidden["signature"]) == Thinking(redacted="data", origin="gemini")
+    assert unwrap(hidden["signature"]) == Hidden("gemini", redacted="data")
 
 
 def test_thinking_that_ends_without_a_word_is_marked_as_anothers() -> None:
     [thinking, _] = content(ThinkingDelta("a"), TextDelta("b"))
-    assert unwrap(thinking["signature"]) == Thinking(origin="openai_chat")
+    assert unwrap(thinking["signature"]) == Hidden("openai_chat")
     [thinking, _] = content(ThinkingDelta("a"), TextDelta("b"), backend=NAME)
     assert thinking["signature"] == ""
 

@@ -26,8 +26,8 @@ from llm_interactive.conversation import (
 )
 from llm_interactive.errors import BadRequest, NotFound, UpstreamError
 from llm_interactive.protocols.base import Call, ModelEntry, Notes, Target
+from llm_interactive.protocols.foreign_signatures import Hidden, wrap
 from llm_interactive.protocols.gemini import NAME, PROTOCOL
-from llm_interactive.protocols.gemini_signature import wrap
 
 CALL = Call(NAME, "generate", "/v1beta/models/g:generateContent", model="g", stream=False)
 TARGET = Target("gemini", "g", "gemini")
@@ -268,7 +268,7 @@ def test_output_format() -> None:
 
 def test_another_vendors_reasoning_comes_back_whole_and_never_reaches_google() -> None:
     """A streaming client replays the thought in pieces; the signature belongs to all of them (T52, T55)."""
-    signature = wrap("anthropic_messages", "sig", None, None).replace("+", "-").replace("/", "_")
+    signature = wrap(Hidden("anthropic_messages", "sig")).replace("+", "-").replace("/", "_")
     contents = [
         USER,
         {"role": "model", "parts": [{"text": "I ", "thought": True}]},

@@ -34,9 +34,9 @@ from llm_interactive.events import (
     Used,
 )
 from llm_interactive.protocols.base import Call, ModelFacts, Notes, ReplyContext, Target
+from llm_interactive.protocols.foreign_signatures import Hidden, wrap
 from llm_interactive.protocols.gemini import NAME, PROTOCOL
 from llm_interactive.protocols.gemini_reply import read_usage
-from llm_interactive.protocols.gemini_signature import wrap
 
 REPLIES = [e for e in corpus.exchanges(api="generateContent") if e.response.status == 200]
 STREAMS = [e for e in REPLIES if e.stream]
@@ -443,7 +443,7 @@ USAGE = {
     "cachedContentTokenCount": 4,
     "totalTokenCount": 19,
 }
-MARK = wrap("openai_chat", None, None, None)
+MARK = wrap(Hidden("openai_chat"))
 CALLS = [
     {"functionCall": {"id": "c1", "name": "f", "args": {"a": 1}}, "thoughtSignature": MARK},
     {"functionCall": {"id": "c2", "name": "g", "args": {}}, "thoughtSignature": "AAAA"},

@@ -28,8 +28,8 @@ from llm_interactive.conversation import (
 )
 from llm_interactive.errors import BadRequest, CannotExpress
 from llm_interactive.protocols.base import Call, ModelFacts, Notes, Target
+from llm_interactive.protocols.foreign_signatures import Hidden, wrap
 from llm_interactive.protocols.openai_responses import NAME, PROTOCOL
-from llm_interactive.protocols.openai_responses_signature import Hidden, wrap
 
 CALL = Call(NAME, "generate", "/v1/responses")
 TARGET = Target("openai", "m", "openai")

@@ -38,9 +38,9 @@ from llm_interactive.events import (
     Used,
 )
 from llm_interactive.protocols.base import Call, ReplyContext
+from llm_interactive.protocols.foreign_signatures import Hidden, unwrap
 from llm_interactive.protocols.openai_responses import NAME, PROTOCOL
 from llm_interactive.protocols.openai_responses_reader import StreamReader
-from llm_interactive.protocols.openai_responses_signature import Hidden, unwrap
 from llm_interactive.protocols.openai_responses_writer import StreamWriter, WholeWriter
 
 CALL = Call(NAME, "generate", "/v1/responses")
