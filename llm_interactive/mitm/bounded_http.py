@@ -23,10 +23,6 @@ from mitmproxy.proxy.layers.http._http1 import Http1Connection, Http1Server, mak
 MAX_UNREAD = 256 * 1024
 """Bytes of a head, of a line, or of what comes before its turn."""
 
-HEAD_SECONDS = 60.0
-REQUEST_SECONDS = 600.0
-"""From a request's first byte to the end of its head, and to its own end."""
-
 TOO_LONG = f"more than {MAX_UNREAD >> 10} KiB of headers, or a line without end"
 TOO_SLOW = "the request did not come in time"
 
@@ -34,6 +30,10 @@ type Commands = layer.CommandGenerator[None]
 
 
 class BoundedHttpLayer(HttpLayer):
+    head_seconds = 60.0
+    request_seconds = 600.0
+    """From a request's first byte to the end of its head, and to its own end."""
+
     _began: float | None = None
     """When the first byte came of a request that is not whole yet."""
     _alarm: commands.RequestWakeup | None = None
@@ -81,16 +81,16 @@ class BoundedHttpLayer(HttpLayer):
         if left <= 0:
             yield from self._stop(http1, 408, TOO_SLOW)
         elif self._alarm is None:
-            self._alarm = commands.RequestWakeup(min(left, HEAD_SECONDS))
+            self._alarm = commands.RequestWakeup(min(left, self.head_seconds))
             yield self._alarm
 
     def _limit(self, http1: Http1Server) -> float | None:
         """Seconds that the request may take. None: there is none under way, or it may take its time."""
         if http1.state == http1.read_headers:
-            return HEAD_SECONDS if http1.buf else None
+            return self.head_seconds if http1.buf else None
         stream = self.streams.get(http1.stream_id)
         if http1.state == http1.read_body and stream is not None and self.is_bounded(stream):
-            return REQUEST_SECONDS
+            return self.request_seconds
         return None
 
     def _http1(self, connection: Connection) -> Http1Connection | None:

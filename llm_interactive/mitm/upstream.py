@@ -47,10 +47,10 @@ from mitmproxy.utils import human
 
 from llm_interactive.errors import UpstreamError
 from llm_interactive.exchange import Exchange
-from llm_interactive.mitm import bounded_http
 from llm_interactive.mitm.bounded_http import TOO_SLOW, BoundedHttpLayer
 from llm_interactive.mitm.broken import what_broke
 from llm_interactive.mitm.hooks import LlmNextAttemptHook, LlmReplyEndedHook, LlmRequestHook
+from llm_interactive.mitm.joined_writes import joined
 from llm_interactive.reply import NOTHING, Step
 
 NO_CONNECTION_YET = "timed out"
@@ -120,7 +120,7 @@ class LlmHttpLayer(BoundedHttpLayer):
             self.command_sources.pop(event.command, None)
             yield from self._look_for_stalls()
         else:
-            yield from super()._handle_event(event)
+            yield from joined(super()._handle_event(event))
 
     def _look_for_stalls(self) -> Commands:
         waiting = {stream for stream in self.streams.values() if isinstance(stream, LlmStream) and stream.waits}
@@ -187,7 +187,7 @@ class LlmStream(HttpStream):
         """Seconds without a byte that are borne, or for all of a request. A reply that is over need not wait for its
         upstream to close."""
         if self.is_coming:
-            return bounded_http.REQUEST_SECONDS
+            return self._layer.request_seconds
         exchange = self.exchange
         if exchange is None:
             return math.inf
@@ -221,7 +221,7 @@ class LlmStream(HttpStream):
         clients read the answer."""
         if request and not self._last_byte:
             self._last_byte = time.monotonic()
-            yield from self._layer.watch(bounded_http.REQUEST_SECONDS / 8)
+            yield from self._layer.watch(self._layer.request_seconds / 8)
         if not request or not self.is_llm:
             return (yield from super().check_body_size(request))
         if self._drops_body or self.flow.response is not None:

@@ -22,8 +22,8 @@ type Start = Callable[..., RunningProxy]
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\ncontent-type: application/json\r\n"
 IMPATIENT = """
-from llm_interactive.mitm import bounded_http
-bounded_http.HEAD_SECONDS = bounded_http.REQUEST_SECONDS = 0.3
+from llm_interactive.mitm.bounded_http import BoundedHttpLayer
+BoundedHttpLayer.head_seconds = BoundedHttpLayer.request_seconds = 0.3
 """
 
 
