@@ -66,6 +66,7 @@ class Exchange:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = "req_" + secrets.token_hex(12)
+        self.flow_id: str | None = None
         self.call = call
         self.method = method
         self._client = client

@@ -254,7 +254,11 @@ class Gateway:
         client = _client(entry.credentials_of(headers, query))
         self._hide_credentials(flow)
         if call is not None and call.operation not in ("models", "model") and "upgrade" not in headers:
-            self.exchanges[flow.id] = Exchange(call, self._configuration, method=flow.request.method, client=client)
+            self._begin(flow, Exchange(call, self._configuration, method=flow.request.method, client=client))
+
+    def _begin(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        exchange.flow_id = flow.id
+        self.exchanges[flow.id] = exchange
 
     async def http_connect(self, flow: http.HTTPFlow) -> None:
         if flow.response is None:
@@ -325,7 +329,7 @@ class Gateway:
         exchange = caught_exchange(flow.request, call, backend, self._configuration, trusted, client)
         flow.metadata |= {OBEYS: trusted, "llm_protocol": call.protocol}
         self._hide_credentials(flow, HIDDEN_HEADERS)
-        self.exchanges[flow.id] = exchange
+        self._begin(flow, exchange)
 
     def _refuse(self, flow: http.HTTPFlow, headers: Mapping[str, str], error: ProxyError) -> None:
         self._hide_credentials(flow)
@@ -367,7 +371,7 @@ class Gateway:
         if not cleaned.messages:
             raise CommandError("there is nothing to send again: it was all commands")
         flow.metadata |= {OBEYS: False, "llm_protocol": call.protocol}
-        self.exchanges[flow.id] = exchange
+        self._begin(flow, exchange)
 
     async def _obey(self, exchange: Exchange) -> None:
         assert self._commander is not None

@@ -137,6 +137,7 @@ def _row(exchange: Exchange, number: int, *, estimated: bool) -> UsageRow:
         execution_time=(try_.ended or try_.begun) - try_.begun,
         end_reason=_end_reason(exchange, try_),
         notes="; ".join(_notes(exchange, number)) or None,
+        flow_id=exchange.flow_id,
         raw_usage=usage.raw,
         tier=usage.tier,
     )

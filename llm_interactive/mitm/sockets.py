@@ -6,7 +6,7 @@ Of what mitmproxy keeps of them the oldest are let go, so that hours of speech f
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -102,7 +102,7 @@ class Sockets:
             connection.begun = time.monotonic()
         elif event.get("type") in ENDS:
             connection.responses += 1
-            self._record(_row(connection, response))
+            self._record(replace(_row(connection, response), flow_id=flow.id))
             there = f"{connection.backend}/{connection.model}"
             flow.comment = f"{connection.frontend} → {there} · {connection.responses} responses over WebSocket"
 

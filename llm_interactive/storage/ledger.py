@@ -61,8 +61,8 @@ OTHER_ADVICE = "Check the file and its folder, or name another one with LLM_PROX
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
     """One attempt. Tokens count as in `events.Usage`; times in seconds; `cost` in USD only where the provider said it
-    (else the ledger asks its price table); `key` is the ordinal of the backend's key; `raw_usage`, the provider's own
-    usage object, and `tier`, of its service, help pricing and are not stored."""
+    (else the ledger asks its price table); `key` is the ordinal of the backend's key; `flow_id` is mitmproxy's;
+    `raw_usage`, the provider's own usage object, and `tier`, of its service, help pricing and are not stored."""
 
     request_id: str
     timestamp: datetime
@@ -89,6 +89,7 @@ class UsageRow:
     execution_time: float | None = None
     end_reason: str | None = None
     notes: str | None = None
+    flow_id: str | None = None
     raw_usage: Json = None
     tier: str | None = None
 
@@ -110,7 +111,7 @@ class UsageRow:
 
 
 TEXTS = ("request_id", "session", "username", "project", "caller_name", "frontend", "backend", "requested_model",
-         "model", "error", "end_reason", "notes")  # fmt: skip
+         "model", "error", "end_reason", "notes", "flow_id")  # fmt: skip
 NUMBERS = ("key", "stream", "status", "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens",
            "reasoning_tokens", "total_tokens", "estimated", "ttft", "execution_time")  # fmt: skip
 COLUMNS = ("timestamp", "cost", *TEXTS, *NUMBERS)

@@ -92,12 +92,18 @@ def m005_create_usage_days(db: Database) -> None:
     db.conn.execute("INSERT INTO usage_summed VALUES (0)")
 
 
+def m006_add_flow_id(db: Database) -> None:
+    """mitmproxy's name of the flow, by which mitmweb shows it."""
+    db.table("usage").add_column("flow_id", str)
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_create_usage,
     m002_index_usage,
     m003_create_sessions,
     m004_create_cooldowns,
     m005_create_usage_days,
+    m006_add_flow_id,
 )
 
 

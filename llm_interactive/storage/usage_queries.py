@@ -26,8 +26,8 @@ type Values = dict[str, str | int]
 SHAPE = ("id", "request_id", "timestamp", "session", "username", "project", "caller_name", "frontend", "backend",
          "requested_model", "model", "key", "stream", "status", "error", "prompt_tokens", "cached_tokens",
          "cache_write_tokens", "completion_tokens", "reasoning_tokens", "total_tokens", "estimated", "cost", "ttft",
-         "execution_time", "end_reason", "notes")  # fmt: skip
-"""A row of `/usage/recent`, in SPEC's order."""
+         "execution_time", "end_reason", "notes", "flow_id")  # fmt: skip
+"""A row of `/usage/recent`, in SPEC's order; `flow_id` is beyond it."""
 BOOLEANS = ("stream", "estimated")
 
 COUNTED = ("requests", "errors", "failovers", "loops", "estimated", "unpriced")
@@ -270,16 +270,19 @@ def _each(connection: sqlite3.Connection, sql: str, values: Values) -> Iterator[
 
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """One consistent view of the file. Tables that are not there (yet) are empty."""
+    """One consistent view of the file. Tables and columns that are not there (yet) are empty."""
     where = f"{path.absolute().as_uri()}?mode=ro" if path.exists() else ":memory:"
     connection = sqlite3.connect(where, uri=True, isolation_level=None, timeout=2.0)
     try:
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("BEGIN")
-        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         for name, columns in TABLES.items():
-            if name not in there:
+            there = {column for _, column, *_ in connection.execute(f"PRAGMA table_info({name})")}
+            missing = ", ".join(f"NULL AS {column}" for column in columns if column not in there)
+            if not there:
                 connection.execute(f"CREATE TEMP TABLE {name} ({', '.join(columns)})")
+            elif missing:  # an older version's
+                connection.execute(f"CREATE TEMP VIEW {name} AS SELECT *, {missing} FROM main.{name}")
         yield connection
     finally:
         connection.close()

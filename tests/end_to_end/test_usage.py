@@ -59,6 +59,7 @@ def test_a_row_says_who_asked_for_what_and_what_it_cost(start_proxy: Start, upst
     [row] = rows(proxy)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", row.pop("timestamp"))
     assert re.fullmatch(r"req_[0-9a-f]{24}", row.pop("request_id"))
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", row.pop("flow_id"))
     assert 0 < row.pop("ttft") <= row.pop("execution_time") < 20
     assert row == {
         "id": 1,

@@ -19,6 +19,7 @@ PATIENCE = 15.0
 
 class MitmWeb:
     def __init__(self, proxy: RunningProxy) -> None:
+        self.proxy = proxy
         self._client = httpx.Client(base_url=proxy.web_url, params={"token": "test"}, timeout=PATIENCE)
 
     def __enter__(self) -> Self:

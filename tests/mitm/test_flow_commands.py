@@ -191,8 +191,10 @@ def test_flows_are_found_by_comment_and_metadata(web: MitmWeb, post: Post, upstr
     upstream.enqueue(chat("one"), stream(REPLIES["anthropic_messages"][0]))
     post("Hi.")
     post("Hi.", model="anthropic:claude-x")
-    web.answered(2)
+    flows = web.answered(2)
     for chosen in ('~meta "llm_backend: anthropic"', "~comment anthropic/claude-x", '~meta "llm_asked: anthropic:"'):
         web.command("flow.mark", chosen, ":rocket:")
         assert [bool(flow["marked"]) for flow in web.flows()] == [False, True]
         web.command("flow.mark", "@all", "")
+    rows = httpx.get(f"{web.proxy.url}/usage/recent").json()["data"]
+    assert [row["flow_id"] for row in reversed(rows)] == [flow["id"] for flow in flows]

@@ -110,6 +110,7 @@ async def test_a_row_is_stored_whole(path: Path) -> None:
             execution_time=1.5,
             end_reason="error",
             notes="loop",
+            flow_id="f1",
             raw_usage={"not": "stored"},
         )
     )
@@ -145,6 +146,7 @@ async def test_a_row_is_stored_whole(path: Path) -> None:
         "execution_time": 1.5,
         "end_reason": "error",
         "notes": "loop",
+        "flow_id": "f1",
     }
 
 

@@ -86,6 +86,7 @@ async def test_recent_rows_come_newest_first_in_the_shape_of_the_contract(path: 
         "execution_time": None,
         "end_reason": None,
         "notes": None,
+        "flow_id": None,
     }
     assert [(row["stream"], row["estimated"]) for row in rows] == [(False, False), (True, False), (False, True)]
     assert all(type(row[name]) is bool for row in rows for name in ("stream", "estimated"))
