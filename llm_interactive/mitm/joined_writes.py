@@ -17,6 +17,10 @@ def joined(sources: Commands) -> Commands:
             command = sources.send(answer)
         except StopIteration:
             break
+        except Exception:  # what was written before it goes out before it
+            if to is not None:
+                yield commands.SendData(to, b"".join(pieces))
+            raise
         answer = None
         connection = command.connection if isinstance(command, commands.SendData) else None
         if to is not None and to is not connection:

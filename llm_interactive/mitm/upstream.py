@@ -203,6 +203,8 @@ class LlmStream(HttpStream):
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, Stalled):
             yield from self._upstream_broke(UpstreamError("the provider sent nothing for too long", status=504))
+        elif isinstance(event, HttpEvent) and event.stream_id not in (self.stream_id, self._attempt_id):
+            return  # of an attempt that was abandoned while this waited in the queue
         else:
             yield from super()._handle_event(event)
 

@@ -137,6 +137,7 @@ def running_proxy(
         proxy = _start(env or {}, mode, more, folder, port, script)
         stack.callback(proxy.stop)
         yield proxy
+        assert "mitmproxy has crashed" not in proxy.log(), proxy.log()
 
 
 def free_port() -> int:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.connection import Client, Connection
@@ -46,6 +47,20 @@ def test_order_and_bytes_stay(script: list[tuple[int, bytes] | None]) -> None:
     assert bytes_of(found) == bytes_of(given)
     places: list[Connection | None] = [getattr(each, "connection", None) for each in found]
     assert all(a is not b or a is None for a, b in itertools.pairwise(places))
+
+
+def test_what_was_written_before_an_error_goes_out() -> None:
+    def fails() -> Iterator[Any]:
+        yield send(0, b"a")
+        yield send(0, b"b")
+        raise ValueError("no more")
+
+    writing = joined(fails())  # type: ignore[arg-type]
+    first = next(writing)
+    assert isinstance(first, commands.SendData)
+    assert first.data == b"ab"
+    with pytest.raises(ValueError, match="no more"):
+        next(writing)
 
 
 def test_who_asks_gets_the_answer() -> None:

@@ -20,6 +20,7 @@ from kit.replies import (
     EVENT_STREAM,
     Fault,
     Gate,
+    Instead,
     Pause,
     Reply,
     answer,
@@ -459,6 +460,21 @@ def test_who_leaves_cancels_the_upstream(
     [fired] = hooks.of_calls()
     assert fired.count("error") == 1
     assert "response" not in fired
+    assert hooks.memory(proxy)["exchanges"] == 0
+    assert clean(proxy)
+
+
+def test_what_came_with_a_loop_in_one_burst_is_left(start_proxy: Start, upstream: Upstream, hooks: Hooks) -> None:
+    """All of it waits in the stream's queue while the hook for the headers runs."""
+    again = sse(*[chat_chunk("I say it again. ")] * 60).pieces
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in again if isinstance(each, bytes))
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    upstream.enqueue(Instead(Fault.STALL, head + chunks))
+    proxy = start_proxy(environment(upstream), args=hooks.args)
+    reply = httpx.post(f"{proxy.url}{PATH}", json=BODY | {"stream": True}, timeout=10)
+    assert "Loop detected" in reply.text
+    assert reply.text.endswith("data: [DONE]\n\n")
+    assert upstream.wait_ended()[0].cancelled
     assert hooks.memory(proxy)["exchanges"] == 0
     assert clean(proxy)
 
