@@ -203,10 +203,8 @@ class LlmStream(HttpStream):
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, Stalled):
             yield from self._upstream_broke(UpstreamError("the provider sent nothing for too long", status=504))
-        elif isinstance(event, HttpEvent) and event.stream_id not in (self.stream_id, self._attempt_id):
-            return  # of an attempt that was abandoned while this waited in the queue
-        else:
-            yield from super()._handle_event(event)
+        elif not isinstance(event, HttpEvent) or event.stream_id in (self.stream_id, self._attempt_id):
+            yield from super()._handle_event(event)  # others waited in the queue while their attempt was abandoned
 
     def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
         """Stock, but notes first what is lost right after: whether the request was sent to the proxy itself, and what

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
-from itertools import islice
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -135,12 +134,15 @@ def stats(path: Path, days: int = 30, filters: Filters = ALL, now: datetime | No
 def largest(path: Path, name: str, days: int = 30, filters: Filters = ALL, now: datetime | None = None) -> list[Row]:
     """The users or sessions (`name` is "username" or "session") with the most tokens; where there are too many of them
     to look at, among those of late."""
-    totals = _Totals()
+    where, values = _wanted((name,), filters)
+    lines, sums = ", ".join((name, *PLAIN)), ", ".join(f"sum({each})" for each in PLAIN)
+    summed = f"SELECT {lines} FROM usage_days WHERE {where} ORDER BY date DESC LIMIT {MOST_LINES}"
+    found = f"SELECT {lines} FROM later WHERE {where} UNION ALL SELECT * FROM ({summed})"
+    sql = f"SELECT {name}, {sums} FROM ({found}) GROUP BY {name}"
     with _reading(path) as connection:
-        first = _first_day(days, now or datetime.now(UTC))
-        for (who,), sums in islice(_lines(connection, (name,), first, filters), MOST_LINES):
-            totals.add(who, sums[: -len(usage_sums.TIMES)])
-    return _largest_first(totals.rows(name))[:MOST_NAMES]
+        _prepare(connection, _first_day(days, now or datetime.now(UTC)))
+        rows = [{name: who} | _row(sums) for who, *sums in connection.execute(sql, values)]
+    return _largest_first(rows)[:MOST_NAMES]
 
 
 class _Totals:
@@ -161,7 +163,8 @@ class _Totals:
 
 
 BROKEN_DOWN = ("date", "backend || ':' || model", "nullif(project, '')", "nullif(caller_name, '')")
-ADDED = (*SUMMED, "priced", *MEASURED, *MEASURED.values(), *usage_sums.TIMES)
+PLAIN = (*SUMMED, "priced", *MEASURED, *MEASURED.values())
+ADDED = (*PLAIN, *usage_sums.TIMES)
 _NOTHING: list[Any] = [0] * len(ADDED)
 
 
@@ -179,18 +182,27 @@ def _lines(
 ) -> Iterator[tuple[tuple[Any, ...], list[Any]]]:
     """What these expressions say, and the values of `ADDED`, for each wanted line: in a table of this connection's own
     those that are not in the sums yet, then those that are, newest first."""
-    later = usage_sums.unsummed(connection)
-    connection.execute(f"CREATE TEMP TABLE later ({', '.join(usage_sums.COLUMNS)})")
-    connection.executemany(f"INSERT INTO later VALUES ({', '.join('?' * len(usage_sums.COLUMNS))})", later)
-    connection.execute(f"CREATE TEMP TABLE dates AS {_DATES}", {"first": first.isoformat()})
-    where, values = _where(filters)
-    # The dates one by one lead SQLite straight to the wanted lines of each of them.
-    where = " AND ".join(("date IN (SELECT date FROM dates)", where, *_whose(what, filters)))
+    _prepare(connection, first)
+    where, values = _wanted(what, filters)
     sums = (name if name != "cost" else "coalesce(cost, 0)" for name in ADDED)
     columns = ", ".join((*what, *sums))
     for table in ("later", "usage_days"):
         for line in connection.execute(f"SELECT {columns} FROM {table} WHERE {where} ORDER BY date DESC", values):
             yield line[: len(what)], [*line[len(what) : -2], usage_sums.read(line[-2]), usage_sums.read(line[-1])]
+
+
+def _prepare(connection: sqlite3.Connection, first: date) -> None:
+    """Makes the tables `later` and `dates`, for this connection alone."""
+    later = usage_sums.unsummed(connection)
+    connection.execute(f"CREATE TEMP TABLE later ({', '.join(usage_sums.COLUMNS)})")
+    connection.executemany(f"INSERT INTO later VALUES ({', '.join('?' * len(usage_sums.COLUMNS))})", later)
+    connection.execute(f"CREATE TEMP TABLE dates AS {_DATES}", {"first": first.isoformat()})
+
+
+def _wanted(what: Sequence[str], filters: Filters) -> tuple[str, Values]:
+    """Lines of the prepared dates. The dates one by one lead SQLite straight to those of each of them."""
+    where, values = _where(filters)
+    return " AND ".join(("date IN (SELECT date FROM dates)", where, *_whose(what, filters))), values
 
 
 def _whose(what: Sequence[str], filters: Filters) -> Iterator[str]:
