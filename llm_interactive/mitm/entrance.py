@@ -83,7 +83,7 @@ class Entrance:
         if not isinstance(client.proxy_mode, RegularMode | UpstreamMode) or _has_own_authentication():
             return
         authorization = flow.request.headers.get(AUTHORIZATION, "")
-        shown = access.has_key(access.proxy_credentials(authorization), self._settings())
+        shown = bool(authorization) and access.has_key(access.proxy_credentials(authorization), self._settings())
         if shown or isinstance(client.proxy_mode, RegularMode):
             flow.request.headers.pop(AUTHORIZATION, None)
         if client.id in self._let_in:

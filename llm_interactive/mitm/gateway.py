@@ -101,6 +101,8 @@ class Gateway:
     def __init__(self) -> None:
         self.settings: Settings | None = None
         self.exchanges: dict[str, Exchange] = {}
+        self._passing: set[str] = set()
+        """Flows to a provider's host that are no calls, while they last."""
         self._swap = LayerSwap()
         self._demo: DemoServer | None = None
         self._demo_token = ""
@@ -225,29 +227,29 @@ class Gateway:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if flow.response is not None or flow.id in self.exchanges:  # another addon has answered, or it is a replay
             return
-        headers = {name.lower(): value for name, value in flow.request.headers.items()}
         if flow.is_replay == "request" and call_of(flow) is not None:
-            self._refuse(flow, headers, ProxyError("mitmproxy's own replay has no keys: use llm.replay", status=501))
+            self._refuse(flow, ProxyError("mitmproxy's own replay has no keys: use llm.replay", status=501))
             return
         backend = self.provider(flow)
         for_gateway = backend is None and self._is_for_gateway(flow)
-        if not for_gateway and not self._may_pass(flow, headers):
+        if not for_gateway and not self._may_pass(flow):
             return
         if backend is not None:
-            self._catch(flow, headers, backend)
+            self._catch(flow, _headers(flow), backend)
         if not for_gateway:
             return
+        headers = _headers(flow)
         call = entry.recognise(flow.request.method, flow.request.path, headers)
         flow.request.stream = False
         flow.metadata["llm_gateway"] = True
         try:
             self._entrance.check(flow, self._visit(flow, headers))
         except ProxyError as error:
-            self._refuse(flow, headers, error)
+            self._refuse(flow, error)
             return
         except Exception:  # mitmproxy would log it and let the request go on, unchecked
             logger.exception("The request could not be checked")
-            self._refuse(flow, headers, ProxyError("the proxy could not check the request; its log says why"))
+            self._refuse(flow, ProxyError("the proxy could not check the request; its log says why"))
             return
         path, _, query = flow.request.path.partition("?")
         flow.metadata["llm_protocol"] = call.protocol if call else entry.nearest_protocol(path, headers, query)
@@ -264,15 +266,15 @@ class Gateway:
         if flow.response is None:
             await self._entrance.connect(flow)
 
-    def _may_pass(self, flow: http.HTTPFlow, headers: Mapping[str, str]) -> bool:
+    def _may_pass(self, flow: http.HTTPFlow) -> bool:
         """Through the proxy to another host."""
         try:
             self._entrance.check_forward(flow)
         except ProxyError as error:
-            self._refuse(flow, headers, error)
+            self._refuse(flow, error)
         except Exception:  # mitmproxy would log it and let the request go on, unchecked
             logger.exception("The request could not be checked")
-            self._refuse(flow, headers, ProxyError("the proxy could not check the request; its log says why"))
+            self._refuse(flow, ProxyError("the proxy could not check the request; its log says why"))
         return flow.response is None
 
     def _configured(self) -> Settings:
@@ -322,6 +324,7 @@ class Gateway:
         limit = self._configuration.body_limit
         call = call_on(backend, flow.request.method, flow.request.path, headers, limit)
         if call is None:
+            self._passing.add(flow.id)
             return
         flow.request.stream = False
         trusted = self._entrance.trusts(flow, headers)
@@ -331,7 +334,8 @@ class Gateway:
         self._hide_credentials(flow, HIDDEN_HEADERS)
         self._begin(flow, exchange)
 
-    def _refuse(self, flow: http.HTTPFlow, headers: Mapping[str, str], error: ProxyError) -> None:
+    def _refuse(self, flow: http.HTTPFlow, error: ProxyError) -> None:
+        headers = _headers(flow)
         self._hide_credentials(flow)
         flow.request.stream = False
         flow.metadata["llm_gateway"] = True  # its body is not kept
@@ -437,7 +441,8 @@ class Gateway:
         self._entrance.forget(flow)
         self._walk.forget(flow)
         exchange = self.exchanges.pop(flow.id, None)
-        if exchange is None and self.provider(flow) is not None:
+        if flow.id in self._passing:
+            self._passing.discard(flow.id)
             self._hide_credentials(flow, HIDDEN_HEADERS)  # it passed as it was
         if exchange is not None and exchange.tries:
             flow.metadata |= told.metadata(exchange.tries)
@@ -454,6 +459,10 @@ def _keys(settings: Settings, backends: Mapping[str, catalog.ConfiguredBackend])
     for backend in backends.values():
         yield from (value.rpartition(" ")[2] for name, value in backend.headers.items() if CREDENTIAL.search(name))
         yield from backend.account.secrets if backend.account is not None else ()
+
+
+def _headers(flow: http.HTTPFlow) -> dict[str, str]:
+    return {name.lower(): value for name, value in flow.request.headers.items()}
 
 
 def _client(credentials: list[str]) -> str:
