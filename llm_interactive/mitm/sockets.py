@@ -110,9 +110,14 @@ class Sockets:
         self._open.pop(flow.id, None)
 
 
+def _in_responses_words(usage: dict[str, Any]) -> dict[str, Any]:
+    """Realtime says `input_token_details` where Responses says `input_tokens_details`."""
+    return {key.replace("_token_details", "_tokens_details"): value for key, value in usage.items()}
+
+
 def _row(connection: _Open, response: dict[str, Any]) -> UsageRow:
     told = response.get("usage")
-    usage = read_usage(told) if isinstance(told, dict) else Usage()
+    usage = read_usage(_in_responses_words(told)) if isinstance(told, dict) else Usage()
     headers, error = connection.headers, response.get("error")
     now = time.monotonic()
     return UsageRow(

@@ -399,6 +399,30 @@ def test_mitmproxys_modes(
     assert request.header("authorization") == own
 
 
+def test_a_realtime_connection_is_counted(start_proxy: Start, authority: Authority) -> None:
+    client = pytest.importorskip("websockets.sync.client")
+    from kit.sockets import SocketServer
+
+    usage = {"total_tokens": 10, "input_tokens": 7, "output_tokens": 3,
+             "input_token_details": {"text_tokens": 5, "audio_tokens": 2, "cached_tokens": 2}}  # fmt: skip
+
+    def reply(message: str) -> Iterator[str]:
+        yield json.dumps({"type": "response.done", "response": {"id": "resp_1", "status": "completed", "usage": usage}})
+
+    with SocketServer(reply, authority, HOSTS) as server:
+        proxy = start_proxy(hosts=dict.fromkeys(HOSTS, server.port), authority=authority)
+        url = "wss://api.openai.com/v1/realtime?model=gpt-realtime"
+        with client.connect(url, ssl=trusting(proxy.ca_path), proxy=proxy.url) as socket_:
+            socket_.send(json.dumps({"type": "response.create"}))
+            assert json.loads(socket_.recv())["response"]["usage"] == usage
+        deadline = time.monotonic() + 10
+        while not (found := rows(proxy)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        [row] = found
+        said = (row["frontend"], row["model"], row["prompt_tokens"], row["cached_tokens"], row["completion_tokens"])
+        assert said == ("openai_realtime", "gpt-realtime", 7, 2, 3)
+
+
 def test_websockets_are_passed_redacted_and_counted(start_proxy: Start, authority: Authority, tmp_path: Path) -> None:
     client = pytest.importorskip("websockets.sync.client")
     from kit.sockets import SocketServer
