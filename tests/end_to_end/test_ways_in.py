@@ -1,6 +1,7 @@
 """SPEC 1: base URL, system-wide proxy, reverse mode; with mitmdump and mitmweb, HTTP/1.1 and HTTP/2."""
 
 import json
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import openai
 import pytest
 from kit.certificates import Authority
 from kit.http2_client import Http2Client
-from kit.proxy import RunningProxy
+from kit.proxy import ADDONS, RunningProxy
 from kit.replies import Fault, answer, chat, chat_chunk, chat_end, chat_stream, sse, text
 from kit.upstream import Upstream
 
@@ -69,6 +70,41 @@ def test_other_traffic_passes_untouched(start_proxy: Start, authority: Authority
     assert provider.requests[0].body == body
     assert provider.requests[0].header("x-own") == "1"
     assert provider.requests[1].path == "/some/page?key=1"
+
+
+def test_another_host_and_its_client_see_what_bare_mitmproxy_would_show_them(
+    start_proxy: Start, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Byte for byte, with odd headers, a secret, a chunked body, a stream, an error, and a stream that breaks off."""
+    secret = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
+    head = (
+        f"POST {upstream.url}/v1/chat/completions?b=%20&b&key={secret} HTTP/1.1\r\nHost: 127.0.0.1:{upstream.port}\r\n"
+        f"X-Odd: two\r\nx-odd: \xe9\r\nAuthorization: Bearer {secret}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    sent = head.encode("latin-1") + b"8\r\n!/help \xff\r\n1\r\n!\r\n0\r\n\r\n"
+    nothing = tmp_path / "nothing.py"
+    nothing.write_text("")
+    seen = []
+    for script in (ADDONS, nothing):
+        upstream.exchanges.clear()
+        upstream.enqueue(
+            chat_stream(*["I say it again. "] * 30),
+            answer({"error": {"message": secret}}, 429, {"retry-after": "3", "X-Odd": "1"}),
+            text(b"", 204),
+            sse(chat_chunk("a"), Fault.CLOSE),
+        )
+        (home := tmp_path / script.stem).mkdir()
+        proxy = start_proxy(script=script, home=home)
+        got = []
+        for _ in range(4):
+            with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as client:
+                client.sendall(sent.replace(b"Transfer-E", b"Connection: close\r\nTransfer-E"))
+                got.append(b"".join(iter(lambda: client.recv(65536), b"")))
+        asked = [(each.method, each.path, each.headers, each.body) for each in upstream.requests]
+        seen.append((asked, got))
+    assert seen[0] == seen[1]
+    assert len(seen[0][0]) == 4
+    assert all(secret.encode() in reply for reply in seen[0][1][1:2])
 
 
 def test_absolute_form_to_another_host_passes_untouched(start_proxy: Start, upstream: Upstream) -> None:
