@@ -1,4 +1,4 @@
-"""The proxy itself as a process of its own, as a user starts it, in a home of its own and with a clean environment.
+"""The proxy itself as a process of its own, in a home of its own and with a clean environment (see preloaded.py).
 
     with running_proxy({"OPENAI_API_KEY": "sk-x", "OPENAI_API_BASE_URL": upstream.url}) as proxy:
         httpx.get(f"{proxy.url}/health")
@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from kit import preloaded
 from kit.certificates import Authority
 from kit.wire import exchange, request
 
@@ -70,7 +71,7 @@ class DidNotStart(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class RunningProxy:
-    process: subprocess.Popen[bytes]
+    process: preloaded.Process
     port: int
     home: Path
     web_port: int
@@ -177,16 +178,8 @@ def _start(
             f"confdir={home / 'mitmproxy'}",
             *args,
         ]
-        with log_path(home).open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                env=clean_environment(home) | dict(env),
-                cwd=home,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        environment = clean_environment(home) | dict(env)
+        process = preloaded.start(Path(command[0]).name, command, env=environment, cwd=home, log=log_path(home))
         proxy = RunningProxy(process, chosen, home, web_port)
         try:
             _wait(proxy, partial(_healthy, proxy) if mode == "serve" else sign.exists)
@@ -248,7 +241,7 @@ def _wait(proxy: RunningProxy, ready: Callable[[], bool]) -> None:
         raise
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _signal_group(process: preloaded.Process, number: signal.Signals) -> None:
     """The process leads its group; what it started goes with it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
