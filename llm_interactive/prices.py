@@ -26,6 +26,8 @@ VENDORS = {
     "moonshot": "moonshotai",
 }
 """The table's name for a backend, where it is not ours. Qwen's own service is not in the table."""
+FREE = ("demo",)
+"""Backends that nobody is paid for."""
 
 MILLION = Decimal(1_000_000)
 TICKS = Decimal(10) ** 10
@@ -95,6 +97,8 @@ def price(
     counts = Counts.of(usage)
     if own and (entries := defaults_for(own, backend, model)):
         return _own_cost(entries[0], counts)
+    if backend in FREE:
+        return Decimal(0)
     at = at or datetime.now(UTC)
     found = _table_price(backend, model, at.replace(second=0, microsecond=0), _context(usage))
     if found is None:

@@ -106,7 +106,6 @@ def test_a_service_tier_that_the_vendor_names_counts() -> None:
         ("openai", "ft:gpt-4o:org::id"),
         ("no-such-backend", "gpt-4o"),
         ("my-openai", "gpt-4o"),
-        ("demo", "echo"),
         ("ollama", "llama3.3"),
         ("qwen", "qwen3-coder-plus"),
         ("gemini", "gemma-3"),
@@ -131,6 +130,13 @@ def test_free_models_cost_nothing() -> None:
     free = price("openrouter", "meta-llama/llama-3.3-70b-instruct:free", Usage(input=1000, output=10))
     assert free == 0
     assert free is not None
+
+
+def test_the_demo_costs_nothing_unless_the_user_says_so() -> None:
+    usage = Usage(input=1_000_000, output=0)
+    assert price("demo", "echo", usage) == Decimal(0)
+    assert price("demo", "echo", usage, own={"demo:*": OwnPrices(input=Decimal(3))}) == 3
+    assert price("demo", "echo", Usage()) is None
 
 
 def test_gemini_names_models_with_their_collection() -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from mitmproxy import http
 
@@ -13,10 +15,10 @@ from llm_interactive import dashboard, usage_export, wire_json
 from llm_interactive.errors import BadRequest, ProxyError
 from llm_interactive.protocols.base import Json
 from llm_interactive.storage import usage_queries
-from llm_interactive.storage.usage_queries import Filters
+from llm_interactive.storage.usage_queries import Filters, Row
 
-PATHS = ("/usage/stats", "/usage/recent", "/usage/users", "/usage/sessions", "/usage/export.csv", "/usage/export.json",
-         "/dashboard")  # fmt: skip
+PATHS = ("/usage/stats", "/usage/recent", "/usage/users", "/usage/sessions", "/usage/export", "/usage/export.csv",
+         "/usage/export.json", "/dashboard")  # fmt: skip
 MOST_ROWS = 10_000
 MOST_EXPORTED = 100_000
 
@@ -44,10 +46,8 @@ def _stats(database: Path, given: Given) -> http.Response:
 
 def _recent(database: Path, given: Given) -> http.Response:
     limit = _whole(given, "limit", 100, MOST_ROWS)
-    try:
+    with _naming_before():
         rows = usage_queries.recent(database, limit, _filters(given), given.get("before"))
-    except ValueError:
-        raise BadRequest("before must be the `next` of an earlier answer", param="before") from None
     return _json("usage_entries", rows, next=usage_queries.cursor(rows[-1]) if len(rows) == limit else None)
 
 
@@ -61,20 +61,37 @@ def _sessions(database: Path, given: Given) -> http.Response:
     return _json("usage_sessions", rows)
 
 
-def _export(format: str) -> Page:
-    def page(database: Path, given: Given) -> http.Response:
-        limit = _whole(given, "limit", MOST_EXPORTED, MOST_EXPORTED)
-        rows = islice(usage_queries.every(database, _days(given), _filters(given)), limit)
-        body = b"".join(usage_export.pieces(format, rows, usage_queries.SHAPE))
-        headers = {
-            "content-type": usage_export.FORMATS[format],
-            "content-disposition": f'attachment; filename="usage.{format}"',
-            "x-content-type-options": "nosniff",
-            "cache-control": "no-store",
-        }
-        return http.Response.make(200, body, headers)
+def _export(database: Path, given: Given) -> http.Response:
+    """Rows as a file; where there are more of them, `Link` leads to the next one."""
+    format = given.get("format", "csv")
+    if format not in usage_export.FORMATS:
+        raise BadRequest(f"format must be {' or '.join(usage_export.FORMATS)}, not {format[:50]!r}", param="format")
+    limit = _whole(given, "limit", MOST_EXPORTED, MOST_EXPORTED)
+    found = usage_queries.every(database, _days(given), _filters(given), before=given.get("before"))
+    last: deque[Row] = deque(maxlen=1)
+    with _naming_before():
+        body = b"".join(usage_export.pieces(format, _noted(islice(found, limit), last), usage_queries.SHAPE))
+    headers = {
+        "content-type": usage_export.FORMATS[format],
+        "content-disposition": f'attachment; filename="usage.{format}"',
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-store",
+    }
+    if last and next(found, None) is not None:
+        after = urlencode(given | {"format": format, "before": usage_queries.cursor(last[0])})
+        headers["link"] = f'</usage/export?{after}>; rel="next"'
+    return http.Response.make(200, body, headers)
 
-    return page
+
+def _noted(rows: Iterable[Row], last: deque[Row]) -> Iterator[Row]:
+    """Each is the last one for a while."""
+    for row in rows:
+        last.append(row)
+        yield row
+
+
+def _export_as(format: str) -> Page:
+    return lambda database, given: _export(database, given | {"format": format})
 
 
 PAGES: dict[str, Page] = {
@@ -82,14 +99,23 @@ PAGES: dict[str, Page] = {
     "/usage/recent": _recent,
     "/usage/users": _users,
     "/usage/sessions": _sessions,
-    "/usage/export.csv": _export("csv"),
-    "/usage/export.json": _export("json"),
+    "/usage/export": _export,
+    "/usage/export.csv": _export_as("csv"),
+    "/usage/export.json": _export_as("json"),
 }
 
 
 def _json(name: str, data: Json, **more: Json) -> http.Response:
     headers = {"content-type": "application/json", "cache-control": "no-store"}
     return http.Response.make(200, wire_json.dumps({"object": name, "data": data, **more}), headers)
+
+
+@contextmanager
+def _naming_before() -> Iterator[None]:
+    try:
+        yield
+    except usage_queries.NoCursor:
+        raise BadRequest("before must be the `next` of an earlier answer", param="before") from None
 
 
 def _filters(given: Given) -> Filters:

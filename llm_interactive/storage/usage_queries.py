@@ -59,18 +59,24 @@ ALL = Filters()
 FILTERS = tuple(field.name for field in fields(Filters))
 
 
+class NoCursor(ValueError):
+    """Not what `cursor` gave."""
+
+
 def recent(path: Path, limit: int = 100, filters: Filters = ALL, before: str | None = None) -> list[Row]:
     """Rows in the shape of SPEC 10, newest first; `before`: those that come after the row with this `cursor`.
 
-    Raises ValueError where `before` is none."""
+    Raises `NoCursor` where `before` is none."""
     sql, values = _newest(filters, before)
     with _reading(path) as connection:
         return [_shaped(row) for row in _select(connection, f"{sql} LIMIT :limit", values | {"limit": max(0, limit)})]
 
 
-def every(path: Path, days: int, filters: Filters = ALL, now: datetime | None = None) -> Iterator[Row]:
-    """The rows of the last `days` days, newest first, one after the other."""
-    sql, values = _newest(filters, None, since=_first_day(days, now or datetime.now(UTC)))
+def every(
+    path: Path, days: int, filters: Filters = ALL, now: datetime | None = None, before: str | None = None
+) -> Iterator[Row]:
+    """The rows of the last `days` days, newest first, one after the other; `before` as for `recent`."""
+    sql, values = _newest(filters, before, since=_first_day(days, now or datetime.now(UTC)))
     with _reading(path) as connection:
         yield from map(_shaped, _each(connection, sql, values))
 
@@ -87,7 +93,7 @@ def _newest(filters: Filters, before: str | None, since: date | None = None) -> 
     if before is not None:
         found = CURSOR.fullmatch(before)
         if found is None:
-            raise ValueError(before)
+            raise NoCursor(before)
         where = f"{where} AND (timestamp, id) < (:timestamp, :id)"
         values = values | {"timestamp": found[1], "id": int(found[2])}
     return f"SELECT {', '.join(SHAPE)} FROM usage WHERE {where} ORDER BY timestamp DESC, id DESC", values

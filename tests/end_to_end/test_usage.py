@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import resource
 import socket
 import sqlite3
 import time
@@ -34,7 +35,7 @@ def ask(proxy: RunningProxy, path: str = CHAT, headers: dict[str, str] | None = 
 
 
 def get(proxy: RunningProxy, path: str, **params: Any) -> httpx.Response:
-    return httpx.get(proxy.url + path, params=params, timeout=20)
+    return httpx.get(proxy.url + path, params=params or None, timeout=20)
 
 
 def rows(proxy: RunningProxy, number: int = 1, **params: Any) -> list[dict[str, Any]]:
@@ -270,6 +271,8 @@ def test_pages_filters_and_limits(start_proxy: Start, upstream: Upstream) -> Non
         ("/usage/recent?before=x", "before"),
         ("/usage/stats?days=-1", "days"),
         ("/usage/export.csv?days=many", "days"),
+        ("/usage/export?format=xml", "format"),
+        ("/usage/export?before=x", "before"),
     ],
 )
 def test_a_wrong_parameter_is_named(start_proxy: Start, path: str, named: str) -> None:
@@ -295,6 +298,22 @@ def test_exports_are_harmless_and_whole(start_proxy: Start, upstream: Upstream) 
     assert (found[1]["prompt_tokens"], found[1]["stream"], found[1]["error"]) == ("7", "false", "")
     assert get(proxy, "/usage/export.json").json()["data"] == expected
     assert len(get(proxy, "/usage/export.json", limit=1, project="a,b").json()["data"]) == 1
+
+
+def test_an_export_says_where_it_goes_on(start_proxy: Start, upstream: Upstream) -> None:
+    upstream.enqueue(*(chat(str(number)) for number in range(5)))
+    proxy = start_proxy(at(upstream))
+    for number in range(5):
+        ask(proxy, headers={"x-project": "a&b", "x-user-id": f"u{number}"})
+    seen, path = [], "/usage/export.csv?limit=2&project=a%26b"
+    while path:
+        reply = get(proxy, path)
+        seen.append([line["username"] for line in csv.DictReader(io.StringIO(reply.text))])
+        path = reply.links.get("next", {}).get("url")
+    assert seen == [["u4", "u3"], ["u2", "u1"], ["u0"]]
+    assert get(proxy, "/usage/export?format=json&limit=5").links == {}
+    assert len(get(proxy, "/usage/export?format=json&limit=5").json()["data"]) == 5
+    assert get(proxy, "/usage/export").text == get(proxy, "/usage/export.csv").text
 
 
 def test_a_flow_says_what_it_cost(start_proxy: Start, upstream: Upstream) -> None:
@@ -367,6 +386,21 @@ def test_a_locked_database_stops_nobody(start_proxy: Start) -> None:
     assert len(rows(proxy, 6)) == 6
     assert said(proxy, "usage cannot be written") == 1
     assert said(proxy, "usage is written again") == 1
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="no limits can be set for another process")
+def test_a_full_disk_stops_nobody(start_proxy: Start) -> None:
+    proxy = start_proxy({})
+    answered(proxy, 1)
+    log = (proxy.data / "proxy.db-wal").stat().st_size
+    unlimited = resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, (log, resource.RLIM_INFINITY))
+    answered(proxy, 5)
+    assert said(proxy, "The disk refuses it") == 1
+    assert len(rows(proxy, 0)) == 1
+    resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, unlimited)
+    assert len(rows(proxy, 6)) == 6
+    assert said(proxy, "usage cannot be written") == 1
+    assert said(proxy, "usage is written again: 5 rows had waited") == 1
 
 
 def test_a_corrupt_database_is_set_aside_and_stops_nobody(start_proxy: Start, tmp_path: Path) -> None:
