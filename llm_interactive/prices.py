@@ -1,8 +1,9 @@
 """What a model's tokens cost in USD: what the provider said, else by the user's own prices (`prices:` in the file), or
 else by the price table of the installed `genai-prices` (nothing is downloaded).
 
-A price is never guessed: a backend or model that nobody knows is None, not 0 (SPEC 10). Only token prices are known:
-searches, images by the piece and other extras are not in the sum.
+A price is never guessed: a backend, model, service tier or search that nobody knows a price for is None, not 0 (SPEC
+10). Only what the usage object tells can be in it: extras that are billed beside it (searches of OpenAI and Gemini) are
+not in the sum.
 """
 
 import math
@@ -28,6 +29,14 @@ VENDORS = {
 """The table's name for a backend, where it is not ours. Qwen's own service is not in the table."""
 FREE = ("demo",)
 """Backends that nobody is paid for."""
+
+USUAL_TIERS = ("", "default", "standard", "auto", "on_demand")
+"""Which a reply names that cost what the table says; of any other the table has to say it."""
+
+MODALITIES = ("audio", "image")
+"""Whose tokens have prices of their own."""
+INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "promptTokensDetails")
+OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "candidatesTokensDetails")
 
 MILLION = Decimal(1_000_000)
 TICKS = Decimal(10) ** 10
@@ -104,8 +113,11 @@ def price(
     if found is None:
         return None
     table, rates = found
-    if rates is None or _audio(usage.raw):
-        cost: Decimal = table.calc_price(_table_counts(counts, usage.raw))["total_price"]
+    extras = _extras(usage.raw)
+    if extras.get("web_searches") and table.__dict__.get("web_searches_kcount") is None:
+        return None
+    if rates is None or extras:
+        cost: Decimal = table.calc_price(_table_counts(counts, extras))["total_price"]
     else:
         cost = rates.cost(counts)
     return None if _says_nothing_on(counts, table) and not model.endswith(":free") else cost
@@ -177,6 +189,8 @@ def _table_price(
     provider, info = found
     of_provider = any(info is each for each in provider.models)  # the table knows tiers of a model's own vendor alone
     table = info.get_prices(minute, dict(context) if of_provider else None)
+    if of_provider and _tier(context) not in USUAL_TIERS and table == info.get_prices(minute, None):
+        return None
     return table, _rates(table)
 
 
@@ -196,9 +210,16 @@ def _rates(table: "ModelPrice") -> Rates | None:
     )
 
 
-def _table_counts(counts: Counts, raw: Json) -> object:
+def _table_counts(counts: Counts, extras: Mapping[str, int]) -> object:
     from genai_prices import Usage as TableUsage
 
+    left = {"input": counts.fresh, "output": counts.output - counts.reasoning}
+    fitting: dict[str, int] = {}
+    for name, number in extras.items():
+        kind = name.partition("_")[0]
+        fitting[name] = min(number, left.get(kind, number))
+        if kind in left:
+            left[kind] -= fitting[name]
     return TableUsage(
         input_tokens=counts.input,
         cache_read_tokens=counts.cached,
@@ -206,9 +227,8 @@ def _table_counts(counts: Counts, raw: Json) -> object:
         cache_write_1h_tokens=counts.written_for_an_hour,
         output_tokens=counts.output,
         output_reasoning_tokens=counts.reasoning,
-        **{name: min(tokens, counts.fresh if name.startswith("in") else counts.output - counts.reasoning)
-           for name, tokens in _audio(raw).items()},
-    )  # fmt: skip
+        **fitting,
+    )
 
 
 def _written_for_an_hour(raw: Json) -> int:
@@ -220,29 +240,36 @@ def _written_for_an_hour(raw: Json) -> int:
             return 0
 
 
-def _audio(raw: Json) -> dict[str, int]:
-    """Spoken tokens, which cost more: of OpenAI and of Gemini."""
-    found: dict[str, int] = {}
+def _extras(raw: Json) -> dict[str, int]:
+    """What has a price beside that of text, by the table's names: sound, pictures, and Anthropic's searches."""
     said = raw if isinstance(raw, dict) else {}
-    for name, chat, gemini in (
-        ("input_audio_tokens", "prompt_tokens_details", "promptTokensDetails"),
-        ("output_audio_tokens", "completion_tokens_details", "candidatesTokensDetails"),
-    ):
-        match said.get(chat) or said.get(gemini):
-            case {"audio_tokens": int(tokens)} if tokens > 0:
-                found[name] = tokens
-            case [*modalities]:
-                tokens = sum(_of_audio(each) for each in modalities)
-                found |= {name: tokens} if tokens else {}
-    return found
+    found = {
+        f"{way}_{modality}_tokens": sum(_of(modality, said.get(name)) for name in details)
+        for way, details in (("input", INPUT_DETAILS), ("output", OUTPUT_DETAILS))
+        for modality in MODALITIES
+    }
+    match said.get("server_tool_use"):
+        case {"web_search_requests": int(searches)}:
+            found["web_searches"] = searches
+    return {name: number for name, number in found.items() if number > 0}
 
 
-def _of_audio(modality: Json) -> int:
-    match modality:
-        case {"modality": "AUDIO", "tokenCount": int(tokens)}:
+def _of(modality: str, details: Json) -> int:
+    """Tokens."""
+    match details:
+        case dict():
+            tokens = details.get(f"{modality}_tokens")
+            return tokens if isinstance(tokens, int) else 0
+        case [*parts]:
+            return sum(_of_part(modality, part) for part in parts)
+    return 0
+
+
+def _of_part(modality: str, part: Json) -> int:
+    match part:
+        case {"modality": str(name), "tokenCount": int(tokens)} if name.lower() == modality:
             return tokens
-        case _:
-            return 0
+    return 0
 
 
 def _context(usage: Usage) -> tuple[tuple[str, str], ...]:
@@ -251,6 +278,10 @@ def _context(usage: Usage) -> tuple[tuple[str, str], ...]:
     tier = usage.tier or said.get("service_tier") or said.get("serviceTier")
     given = {"service_tier": tier, "speed": said.get("speed")}
     return tuple((name, value.lower()) for name, value in given.items() if isinstance(value, str))
+
+
+def _tier(context: tuple[tuple[str, str], ...]) -> str:
+    return dict(context).get("service_tier", "")
 
 
 def _says_nothing_on(counts: Counts, table: "ModelPrice") -> bool:

@@ -196,7 +196,7 @@ def test_every_model_costs_what_the_table_says(vendor: str) -> None:
                       reasoning=thought)  # fmt: skip
         cost = price(backend, info.id, usage, AT)
         if cost is not None:
-            counts = prices._table_counts(Counts.of(usage), None)
+            counts = prices._table_counts(Counts.of(usage), {})
             assert cost == info.get_prices(AT).calc_price(counts)["total_price"], info.id
             compared += 1
     assert compared > 3
@@ -213,6 +213,36 @@ def test_spoken_tokens_cost_more() -> None:
     assert text is not None
     assert speech is not None
     assert speech > text
+
+
+def test_pictures_and_searches_cost_what_the_table_says() -> None:
+    drawn = {"candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}]}
+    rates = table("google", "gemini-2.5-flash-image")
+    cost = (base(rates.input_mtok) * 10 + base(rates.output_image_mtok) * 1290) / MILLION
+    assert price("gemini", "gemini-2.5-flash-image", Usage(input=10, output=1290, raw=drawn), AT) == cost
+    shown = {"input_tokens_details": {"image_tokens": 900, "text_tokens": 100}}
+    rates = table("openai", "gpt-image-1")
+    cost = (base(rates.input_mtok) * 100 + base(rates.input_image_mtok) * 900 + base(rates.output_mtok) * 50) / MILLION
+    assert price("openai", "gpt-image-1", Usage(input=1000, output=50, raw=shown), AT) == cost
+    plain, searched = (
+        price("anthropic", "claude-sonnet-4-5", Usage(input=1000, output=10, raw=raw), AT)
+        for raw in ({}, {"server_tool_use": {"web_search_requests": 3}})
+    )
+    assert plain is not None
+    assert searched == plain + 3 * base(table("anthropic", "claude-sonnet-4-5").web_searches_kcount) / 1000
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(input=1000, output=10, tier="batch"),
+        Usage(input=1000, output=10, raw={"service_tier": "batch"}),
+        Usage(input=1000, output=10, raw={"server_tool_use": {"web_search_requests": 1}}),
+    ],
+)
+def test_a_tier_or_a_search_without_a_price_makes_the_cost_unknown(usage: Usage) -> None:
+    assert price("openai", "gpt-4", usage, AT) is None
+    assert price("openai", "gpt-4", Usage(input=1000, output=10), AT) is not None
 
 
 @pytest.mark.parametrize(
